@@ -1,0 +1,10 @@
+"""verl on a machine without an accelerator, found by verl through its ``verl.plugins`` entry point.
+
+verl imports this module in every process that imports verl. It does nothing unless ``VERL_PLATFORM=cpu``
+(``verl-vaopd train`` sets it when ``trainer.device=cpu``), so a GPU machine is left as it is.
+"""
+
+import os
+
+if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
+    from verl_vaopd.platform import cpu  # noqa: F401  (registers the platform)

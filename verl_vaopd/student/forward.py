@@ -1,0 +1,65 @@
+"""The one forward of a Qwen3-VL model that this package runs, for teacher and student alike."""
+
+from types import MethodType
+
+import torch
+
+
+def install_forward(module) -> None:
+    """Give a ``Qwen3VLForConditionalGeneration`` the forward :func:`run_on_response_rows`.
+
+    To be called before FSDP wraps the module: the loss is then computed inside the root module's forward, where FSDP
+    holds the gathered ``lm_head``, and the gradient of the head takes the ordinary way back to its shards.
+    """
+    module.forward = MethodType(run_on_response_rows, module)
+
+
+def run_on_response_rows(
+    self, input_ids, position_ids, attention_mask, pixel_values, image_grid_thw, feature_index, row_index, head_fn
+):
+    """Run the model once and hand the hidden states at ``row_index`` and the head to ``head_fn``.
+
+    The vision tower sees each unique image once; ``feature_index`` copies its features to every row that shows the
+    image, so in backward the gradients of siblings are summed before the tower is walked back once.
+
+    Args:
+        input_ids: [B, S]; position_ids: [4, B, S] text, temporal, height, width; attention_mask: [B, S] or None.
+        pixel_values: [patches, patch_dim] of the unique images, or None; image_grid_thw: [images, 3].
+        feature_index: [image tokens] which visual feature stands at each image token, in token order.
+        row_index: [M] flat positions in B * S.
+        head_fn: ``head_fn(hidden [M, D], head [rows, D])``, a closure: tensors it holds are not seen by FSDP, which
+            would cast them to the compute dtype if they were arguments.
+    Returns:
+        What ``head_fn`` returns.
+    """
+    embeds = self.get_input_embeddings()(input_ids)
+    visual = self.model.visual
+    has_images = pixel_values is not None
+    if not has_images:
+        # Ranks must run the same collectives: a micro-batch without images walks the tower over one blank image, at
+        # weight zero.
+        merge = self.config.vision_config.spatial_merge_size
+        patch_dim = visual.patch_embed.proj.weight[0].numel()
+        pixel_values = embeds.new_zeros(merge**2, patch_dim)
+        image_grid_thw = torch.tensor([[1, merge, merge]], device=embeds.device)
+    output = visual(pixel_values.to(embeds.dtype), grid_thw=image_grid_thw, return_dict=True)
+    features, deepstack = output.pooler_output, output.deepstack_features
+    image_mask = input_ids == self.config.image_token_id
+    if has_images:
+        features = features[feature_index].to(embeds.dtype)
+        embeds = embeds.masked_scatter(image_mask[..., None], features)
+        deepstack = [layer[feature_index] for layer in deepstack]
+    else:
+        embeds = embeds + 0.0 * (features.sum() + sum(layer.sum() for layer in deepstack))
+        image_mask = deepstack = None
+    hidden = self.model.language_model(
+        inputs_embeds=embeds,
+        position_ids=position_ids,
+        attention_mask=attention_mask,
+        visual_pos_masks=image_mask,
+        deepstack_visual_embeds=deepstack,
+        use_cache=False,
+    ).last_hidden_state
+    hidden = hidden.reshape(-1, hidden.shape[-1])[row_index]
+    with torch.autocast(device_type=hidden.device.type, enabled=False):
+        return head_fn(hidden, self.lm_head.weight)

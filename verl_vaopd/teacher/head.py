@@ -1,0 +1,43 @@
+"""The teacher's output head, read from its checkpoint: the student side applies it to the teacher's hidden states."""
+
+import json
+import os
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
+
+HEAD_NAMES = ("lm_head.weight", "model.language_model.embed_tokens.weight")  # the second when the two are tied
+
+
+def local_checkpoint(path: str) -> str:
+    """The local folder of a checkpoint: ``path`` itself if it is a folder, else the hub's model of that name."""
+    if os.path.isdir(path):
+        return path
+    return snapshot_download(path, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"])
+
+
+def load_lm_head(path: str) -> torch.Tensor:
+    """Read ``lm_head`` (or the input embedding it is tied to) from a safetensors checkpoint.
+
+    Returns:
+        [rows, Dt], in the checkpoint's dtype; rows may exceed the tokenizer's ids.
+    Raises:
+        ValueError: no safetensors file in ``path``, or none of them holds a head.
+    """
+    path = local_checkpoint(path)
+    index = os.path.join(path, "model.safetensors.index.json")
+    single = os.path.join(path, "model.safetensors")
+    if os.path.exists(index):
+        with open(index) as f:
+            files = json.load(f)["weight_map"]
+    elif os.path.exists(single):
+        with safe_open(single, framework="pt") as f:
+            files = dict.fromkeys(f.keys(), "model.safetensors")
+    else:
+        raise ValueError(f"{path} holds no model.safetensors (or its index): the teacher must be in safetensors format")
+    for name in HEAD_NAMES:
+        if name in files:
+            with safe_open(os.path.join(path, files[name]), framework="pt") as f:
+                return f.get_tensor(name)
+    raise ValueError(f"{path} holds none of {', '.join(HEAD_NAMES)}: is it a Qwen3-VL checkpoint?")

@@ -1,0 +1,1 @@
+"""The Ray driver: what happens in a step, the hydra entry point, the typed config."""

@@ -1,0 +1,84 @@
+"""One coefficient per response token: everything in the objective that couples tokens, siblings and prompts."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from verl_vaopd.algorithm import (
+    high_va_mask,
+    mean_visual_advantage,
+    opd_token_weights,
+    rollout_weights,
+    token_weights,
+    uniform_rollout_weights,
+    uniform_token_weights,
+    visual_advantage,
+)
+from verl_vaopd.trainer.config import VAOPDConfig
+
+
+@dataclass
+class Coefficients:
+    """va [N, T] nats; mean_va [N]; rollout_weights [N], 1 in all per prompt; high_va [N, T] bool; coefficients [N, T],
+    1 in all: each prompt's share is 1 / prompts."""
+
+    va: torch.Tensor
+    mean_va: torch.Tensor
+    rollout_weights: torch.Tensor
+    high_va: torch.Tensor
+    coefficients: torch.Tensor
+
+
+def compute_coefficients(
+    logp_original: torch.Tensor,
+    logp_pixelated: torch.Tensor,
+    response_mask: torch.Tensor,
+    prompt_ids: Sequence[Hashable],
+    config: VAOPDConfig,
+) -> Coefficients:
+    """From the teacher's two scores to the coefficients of the student's loss (Eq. 2-6, or Eq. 1 for ``opd``).
+
+    Args:
+        logp_original, logp_pixelated, response_mask: [N, T].
+        prompt_ids: N hashables; rollouts with equal ids are siblings.
+    Raises:
+        ValueError: a score is not finite, a response is empty, or (unless ``allow_zero_va``) no token of the batch has
+            visual advantage.
+    """
+    va = visual_advantage(logp_original, logp_pixelated, response_mask)
+    if not va.any() and not config.allow_zero_va:
+        raise ValueError(
+            f"the visual advantage of all {int(response_mask.sum())} tokens of the batch is zero: the degraded images "
+            "did not reach the teacher, or the teacher does not look at images. "
+            "For data without images set vaopd.allow_zero_va=true."
+        )
+    mean_va = mean_visual_advantage(va, response_mask)
+    high_va = high_va_mask(va, response_mask, config.high_fraction)
+    if config.method == "opd":
+        weights = uniform_rollout_weights(prompt_ids)
+        coefficients = opd_token_weights(response_mask, prompt_ids)
+    else:
+        weights = (
+            rollout_weights(mean_va, prompt_ids, config.temperature, config.eps)
+            if config.rollout_weighting
+            else uniform_rollout_weights(prompt_ids)
+        )
+        coefficients = (
+            token_weights(va, response_mask, weights, config.high_fraction, config.high_weight)
+            if config.token_grouping
+            else uniform_token_weights(response_mask, weights)
+        )
+    prompts = len(set(prompt_ids))
+    return Coefficients(va, mean_va, weights, high_va, coefficients / prompts)  # the mean over prompts of Eq. 6
+
+
+def va_statistics(va: torch.Tensor, response_mask: torch.Tensor) -> dict[str, float]:
+    """Mean VA over all response tokens (nats) and the share of VA carried by the top 10% of them."""
+    values = va[response_mask.bool()].sort(descending=True).values
+    top = max(1, -(-len(values) // 10))
+    total = float(values.sum())
+    return {
+        "va/mean": float(values.mean()),
+        "va/top10_share": float(values[:top].sum()) / total if total > 0 else 0.0,
+    }

@@ -1,0 +1,176 @@
+"""Typed settings of this package (section ``vaopd`` of the config); everything else is verl's own config."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+METHODS = ("vaopd", "opd")
+PLACEMENTS = ("colocated", "separate")
+DEGRADATIONS = ("pixelation",)
+
+
+def _refuse(condition: bool, setting: str, value, wanted: str) -> None:
+    if condition:
+        raise ValueError(f"vaopd.{setting}={value!r}: {wanted}")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@dataclass
+class TeacherConfig:
+    """The frozen teacher and where it runs."""
+
+    path: str
+    """Hub name or local folder of the teacher, a Qwen3-VL checkpoint in safetensors format."""
+    placement: str = "colocated"
+    """``colocated``: on the student's devices, in the same processes; ``separate``: on devices of its own."""
+    nnodes: int = 1
+    """Nodes of the separate pool."""
+    n_gpus_per_node: int = 8
+    """Devices per node of the separate pool."""
+    dtype: str = "bf16"
+    """Dtype of the teacher's weights and compute: ``bf16`` or ``fp32``."""
+    param_offload: bool = False
+    """Keep the teacher in host memory between its turns."""
+    fsdp_size: int = -1
+    """Ranks that share one copy of the weights; -1: all of them."""
+    use_remove_padding: bool = True
+    """Packed rows; False pads them to the longest of a micro-batch."""
+    use_dynamic_bsz: bool = True
+    """Micro-batches by token count; False: by number of rollouts."""
+    max_token_len_per_gpu: int = 32768
+    """Tokens of a micro-batch under ONE view (the forward holds both), with ``use_dynamic_bsz``."""
+    micro_batch_size_per_gpu: int = 4
+    """Rollouts of a micro-batch without ``use_dynamic_bsz``."""
+    override_config: dict[str, Any] = field(default_factory=dict)
+    """Overrides of the model's config, for example ``attn_implementation``."""
+
+    def __post_init__(self):
+        _refuse(not self.path, "teacher.path", self.path, "name the teacher's checkpoint (hub name or local folder)")
+        _refuse(self.placement not in PLACEMENTS, "teacher.placement", self.placement, f"one of {PLACEMENTS}")
+        _refuse(self.dtype not in ("bf16", "fp32"), "teacher.dtype", self.dtype, "'bf16' or 'fp32'")
+        for name in ("nnodes", "n_gpus_per_node", "max_token_len_per_gpu", "micro_batch_size_per_gpu"):
+            value = getattr(self, name)
+            _refuse(not isinstance(value, int) or value < 1, f"teacher.{name}", value, "a whole number, 1 or more")
+
+    def engine_config(self):
+        """verl's FSDP2 engine config for this teacher."""
+        from verl.workers.config import FSDPEngineConfig
+
+        return FSDPEngineConfig(
+            strategy="fsdp2",
+            model_dtype=self.dtype,
+            mixed_precision={"param_dtype": self.dtype, "reduce_dtype": "fp32", "buffer_dtype": "fp32"},
+            param_offload=self.param_offload,
+            fsdp_size=self.fsdp_size,
+            use_torch_compile=False,
+            use_dynamic_bsz=self.use_dynamic_bsz,
+            infer_max_token_len_per_gpu=self.max_token_len_per_gpu,
+            infer_micro_batch_size_per_gpu=self.micro_batch_size_per_gpu,
+        )
+
+
+@dataclass
+class VAOPDConfig:
+    """Settings of VA-OPD. Defaults are the paper's."""
+
+    teacher: TeacherConfig
+    """The frozen teacher."""
+    output_dir: str
+    """Folder of this run: config, metrics, rollouts, checkpoints, figure, summary."""
+    method: str = "vaopd"
+    """``vaopd`` (Eq. 6) or ``opd`` (Standard OPD, Eq. 1; VA is scored and logged all the same)."""
+    rollout_weighting: bool = True
+    """Rollout weights by relative visual advantage (Eq. 3-4); False: every sibling weighs 1/K."""
+    token_grouping: bool = True
+    """High- and low-VA groups averaged separately (Eq. 5); False: the mean over a rollout's tokens."""
+    temperature: float = 1.0
+    """tau of Eq. 4."""
+    eps: float = 1e-6
+    """epsilon of Eq. 3, added to the standard deviation of the siblings' mean VA (nats)."""
+    high_fraction: float = 0.2
+    """p_v: fraction of a rollout's tokens in the high-VA group."""
+    high_weight: float = 0.5
+    """lambda of Eq. 5: weight of the high-VA group."""
+    degradation: str = "pixelation"
+    """How the degraded view is made (Section 2.1)."""
+    degradation_ratio: float = 0.10
+    """Spatial resolution of the degraded view, relative to the image's."""
+    chunk_size: int | None = None
+    """Response tokens whose logits are alive at a time; null: chosen from the vocabulary size."""
+    poll_interval: float = 0.1
+    """Seconds between looks for finished rollouts (verl's default is 2)."""
+    log_rollout_prompts: int = 2
+    """Prompts per step whose rollouts are logged token by token."""
+    allow_zero_va: bool = False
+    """Go on when no token of a step has visual advantage, which otherwise stops the run."""
+    max_drift: float | None = None
+    """Stop when the mean difference between rollout and trainer log-probabilities exceeds this (nats); null: log it."""
+
+    def __post_init__(self):
+        _refuse(self.method not in METHODS, "method", self.method, f"one of {METHODS}")
+        for name in ("temperature", "eps", "poll_interval"):
+            value = getattr(self, name)
+            _refuse(not _is_number(value) or not value > 0, name, value, "a positive number")
+        for name in ("high_fraction", "high_weight"):
+            value = getattr(self, name)
+            _refuse(not _is_number(value) or not 0 < value < 1, name, value, "a number between 0 and 1, exclusive")
+        _refuse(self.degradation not in DEGRADATIONS, "degradation", self.degradation, f"one of {DEGRADATIONS}")
+        ratio = self.degradation_ratio
+        _refuse(not _is_number(ratio) or not 0 < ratio <= 1, "degradation_ratio", ratio, "a number in (0, 1]")
+        size = self.chunk_size
+        _refuse(size is not None and (not isinstance(size, int) or size < 1), "chunk_size", size, "null, or 1 or more")
+        rows = self.log_rollout_prompts
+        _refuse(not isinstance(rows, int) or rows < 0, "log_rollout_prompts", rows, "0 or more")
+        for name in ("rollout_weighting", "token_grouping", "allow_zero_va"):
+            value = getattr(self, name)
+            _refuse(not isinstance(value, bool), name, value, "true or false")
+        _refuse(not self.output_dir, "output_dir", self.output_dir, "name a folder for the run")
+
+
+def validate_host_settings(config) -> None:
+    """Refuse verl settings under which the loss would not be Eq. 6.
+
+    Raises:
+        ValueError: names the setting and what to set instead.
+    """
+    actor, rollout, data = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.data
+    rules = [
+        (actor.strategy != "fsdp2", "actor_rollout_ref.actor.strategy", actor.strategy, "'fsdp2'"),
+        (rollout.name != "vllm", "actor_rollout_ref.rollout.name", rollout.name, "'vllm'"),
+        (rollout.n < 1, "actor_rollout_ref.rollout.n", rollout.n, "1 or more rollouts per prompt"),
+        (rollout.temperature <= 0, "actor_rollout_ref.rollout.temperature", rollout.temperature, "a positive number"),
+        (
+            actor.ppo_mini_batch_size != data.train_batch_size,
+            "actor_rollout_ref.actor.ppo_mini_batch_size",
+            actor.ppo_mini_batch_size,
+            f"data.train_batch_size ({data.train_batch_size}): one optimiser step per batch",
+        ),
+        (actor.ppo_epochs != 1, "actor_rollout_ref.actor.ppo_epochs", actor.ppo_epochs, "1: rollouts are used once"),
+        (
+            actor.ulysses_sequence_parallel_size != 1,
+            "actor_rollout_ref.actor.ulysses_sequence_parallel_size",
+            actor.ulysses_sequence_parallel_size,
+            "1: sequence parallelism is not supported yet",
+        ),
+        (actor.use_kl_loss, "actor_rollout_ref.actor.use_kl_loss", True, "false: the loss is Eq. 6 alone"),
+        (config.critic.enable is True, "critic.enable", True, "false: distillation has no critic"),
+        (
+            not rollout.calculate_log_probs,
+            "actor_rollout_ref.rollout.calculate_log_probs",
+            False,
+            "true: the drift between rollout and trainer is checked with them",
+        ),
+        (
+            rollout.logprobs_mode != "raw_logprobs",
+            "actor_rollout_ref.rollout.logprobs_mode",
+            rollout.logprobs_mode,
+            "'raw_logprobs': the trainer's log-probabilities are at temperature 1 too",
+        ),
+        (data.filter_overlong_prompts, "data.filter_overlong_prompts", True, "false: no row is dropped silently"),
+        (config.trainer.v1.trainer_mode != "sync", "trainer.v1.trainer_mode", config.trainer.v1.trainer_mode, "'sync'"),
+    ]
+    for wrong, name, value, wanted in rules:
+        if wrong:
+            raise ValueError(f"{name}={value!r}: must be {wanted}")

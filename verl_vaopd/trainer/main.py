@@ -1,0 +1,137 @@
+"""``verl-vaopd train key=value ...``: compose the hydra config, check everything, run on Ray."""
+
+import json
+import os
+import sys
+
+HOST_CONFIGS = "hydra.searchpath=[pkg://verl.trainer.config]"
+HELP = """usage: verl-vaopd train [--config-name NAME] [--dry-run] [key=value ...]
+
+Distils a Qwen3-VL student on its own rollouts. Arguments are hydra overrides of verl's config (package
+verl.trainer.config) and of this package's section `vaopd`; recipes/ holds complete calls.
+
+  --config-name NAME   vaopd_trainer (default: GPU, the paper's settings) or tiny_cpu (no GPU)
+  --dry-run            print the resolved config and run the start-up checks, start nothing
+
+  actor_rollout_ref.model.path=...        the student
+  vaopd.teacher.path=...                  the teacher
+  data.train_files=... data.val_files=... parquet files
+  vaopd.output_dir=...                    folder of the run
+  vaopd.method=vaopd|opd                  Eq. 6, or Standard OPD (Eq. 1)
+"""
+
+
+def compose(config_name: str, overrides: list[str]):
+    """The resolved hydra config of this package's YAML, verl's YAML and ``overrides``.
+
+    Raises:
+        ValueError: an override that is malformed or names an unknown setting.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    with initialize_config_module("verl_vaopd.config", version_base=None):
+        try:
+            return hydra_compose(config_name, overrides=[HOST_CONFIGS, *overrides])
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(f"{error}".strip()) from error
+
+
+def check(config) -> None:
+    """All checks that need no worker. Raises ValueError, which says what to mend."""
+    from verl.utils.config import omega_conf_to_dataclass
+
+    from verl_vaopd.trainer.config import VAOPDConfig, validate_host_settings
+    from verl_vaopd.trainer.preflight import check_models, check_rows
+
+    vaopd: VAOPDConfig = instantiate(config)
+    validate_host_settings(config)
+    omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    processor = check_models(config.actor_rollout_ref.model.path, vaopd.teacher.path)
+    for setting in ("train_files", "val_files"):
+        check_rows(config.data[setting], f"data.{setting}", processor, config.data, vaopd.degradation_ratio)
+
+
+def instantiate(config):
+    """Section ``vaopd`` as its dataclass; hydra's wrapping of a refusal is taken off."""
+    from hydra.errors import InstantiationException
+    from verl.utils.config import omega_conf_to_dataclass
+
+    try:
+        return omega_conf_to_dataclass(config.vaopd)
+    except InstantiationException as error:
+        raise ValueError(str(error.__cause__ or error)) from error
+
+
+def run(config) -> dict:
+    """Run training on Ray (a local cluster, or the one ``RAY_ADDRESS`` names). Returns the run's summary."""
+    import ray
+    from omegaconf import OmegaConf
+    from verl.trainer.main_ppo import run_ppo
+
+    from verl_vaopd.trainer.task_runner import VAOPDTaskRunner
+
+    output_dir = config.vaopd.output_dir
+    os.makedirs(output_dir, exist_ok=True)
+    with open(os.path.join(output_dir, "config.yaml"), "w") as f:
+        f.write(OmegaConf.to_yaml(config, resolve=True))
+    run_ppo(config, task_runner_class=VAOPDTaskRunner)
+    ray.shutdown()
+    with open(os.path.join(output_dir, "summary.json")) as f:
+        return json.load(f)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``verl-vaopd train``. Returns the exit status: 0 done, 1 failed, 2 refused."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if "--help" in argv or "-h" in argv:
+        print(HELP, end="")
+        return 0
+    from verl_vaopd.platform.processes import current_process_is_supervised, run_supervised
+
+    if not current_process_is_supervised():
+        env = {**os.environ, "VAOPD_SUPERVISED": "1"}
+        return run_supervised([sys.executable, "-m", "verl_vaopd.trainer.main", *argv], env=env)
+
+    config_name, dry_run, overrides = "vaopd_trainer", False, []
+    arguments = iter(argv)
+    for argument in arguments:
+        if argument == "--config-name":
+            config_name = next(arguments, None)
+        elif argument == "--dry-run":
+            dry_run = True
+        elif argument.startswith("-"):
+            print(f"verl-vaopd train: unknown option {argument}\n\n{HELP}", file=sys.stderr)
+            return 2
+        else:
+            overrides.append(argument)
+    try:
+        config = compose(config_name, overrides)
+        if config.trainer.device == "cpu":
+            os.environ["VERL_PLATFORM"] = "cpu"  # before verl is imported: it loads verl_vaopd.platform
+        print("checking settings, models and data", flush=True)
+        check(config)
+    except ValueError as error:
+        print(f"verl-vaopd train: {error}", file=sys.stderr)
+        return 2
+    if dry_run:
+        from omegaconf import OmegaConf
+
+        print(OmegaConf.to_yaml(config, resolve=True))
+        return 0
+
+    from verl_vaopd.trainer.run_log import summary_table
+
+    print(f"run folder: {config.vaopd.output_dir}\nstarting Ray, vLLM, student and teacher", flush=True)
+    try:
+        print("\n" + summary_table(run(config)))
+    except KeyboardInterrupt:
+        print("verl-vaopd train: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Checks before any worker exists: do teacher, student and data belong together, and do the first rows fit?"""
+
+import os
+
+from datasets import load_dataset
+from PIL import Image
+from transformers import AutoConfig, AutoProcessor
+
+from verl_vaopd.algorithm import pixelate
+from verl_vaopd.data.dataset import VisionDataset, images_of
+from verl_vaopd.teacher.head import local_checkpoint
+from verl_vaopd.trainer.vision import encode_views
+
+IMAGE_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+ROWS_CHECKED = 8
+
+
+def check_models(student_path: str, teacher_path: str):
+    """Refuse a teacher and a student that would not read the same prompt.
+
+    Returns:
+        The student's processor.
+    Raises:
+        ValueError: says what differs: model type, image token ids, tokenizer ids, chat template, image processor; or a
+            head too small for the tokenizer.
+    """
+    paths = {"student": local_checkpoint(student_path), "teacher": local_checkpoint(teacher_path)}
+    configs = {name: AutoConfig.from_pretrained(path) for name, path in paths.items()}
+    processors = {name: AutoProcessor.from_pretrained(path) for name, path in paths.items()}
+    for name, config in configs.items():
+        if config.model_type != "qwen3_vl":
+            raise ValueError(f"the {name} ({paths[name]}) is a {config.model_type!r} model: a Qwen3-VL is needed")
+        ids = len(processors[name].tokenizer)
+        if config.text_config.vocab_size < ids:
+            raise ValueError(f"the {name}'s head has {config.text_config.vocab_size} rows for {ids} tokenizer ids")
+
+    def differ(what: str, student, teacher):
+        if student != teacher:
+            raise ValueError(
+                f"student ({student_path}) and teacher ({teacher_path}) differ in their {what}: "
+                f"{_difference(student, teacher)}. Token ids travel from one to the other, so both must be the same."
+            )
+
+    student, teacher = processors["student"], processors["teacher"]
+    for name in IMAGE_TOKENS:
+        differ(name, getattr(configs["student"], name), getattr(configs["teacher"], name))
+    differ("tokenizer ids", student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab())
+    differ("chat template", student.chat_template, teacher.chat_template)
+    differ("image processor", _image_settings(student), _image_settings(teacher))
+    return student
+
+
+def _image_settings(processor) -> dict:
+    settings = processor.image_processor.to_dict()
+    return {key: value for key, value in settings.items() if not key.startswith("_") and key != "image_processor_type"}
+
+
+def _difference(student, teacher) -> str:
+    if isinstance(student, dict) and isinstance(teacher, dict):
+        keys = [key for key in {**student, **teacher} if student.get(key) != teacher.get(key)]
+        shown = ", ".join(f"{key}: {student.get(key)!r} against {teacher.get(key)!r}" for key in keys[:3])
+        return f"{len(keys)} entries, first {shown}"
+    shortened = [value if len(repr(value)) < 60 else repr(value)[:60] + "..." for value in (student, teacher)]
+    return f"{shortened[0]!r} against {shortened[1]!r}"
+
+
+def check_rows(files, setting: str, processor, data_config, degradation_ratio: float) -> None:
+    """Render, tokenise and encode the first rows of each file under both views.
+
+    Raises:
+        ValueError: names the setting, file, row and field, and what to mend.
+    """
+    files = [files] if isinstance(files, str) else list(files)
+    for path in files:
+        if not os.path.exists(path):
+            raise ValueError(f"{setting}: {path} does not exist")
+        rows = load_dataset("parquet", data_files=path, split="train")
+        for column in (data_config.prompt_key, "data_source", "reward_model"):
+            if column not in rows.column_names:
+                raise ValueError(f"{setting}: {path} has no column {column!r} (it has {', '.join(rows.column_names)})")
+        for index in range(min(ROWS_CHECKED, len(rows))):
+            try:
+                check_row(rows[index], processor, data_config, degradation_ratio)
+            except (ValueError, OSError, AssertionError, KeyError, Image.DecompressionBombError) as error:
+                raise ValueError(f"{setting}: {path}, row {index}: {error}") from error
+
+
+def check_row(row: dict, processor, data_config, degradation_ratio: float) -> int:
+    """Check one row. Returns the tokens of its prompt."""
+    placeholders = sum(
+        message["content"].count("<image>")
+        for message in row[data_config.prompt_key]
+        if isinstance(message["content"], str)
+    )
+    given = row.get(data_config.image_key) or []
+    if placeholders != len(given):
+        raise ValueError(f"field {data_config.prompt_key!r} has {placeholders} <image> placeholders for {len(given)} images")
+    builder = VisionDataset.__new__(VisionDataset)  # its message builder, without loading the file again
+    builder.image_key, builder.video_key, builder.audio_key = data_config.image_key, "videos", "audios"
+    builder.processor = processor
+    messages = builder._build_messages(row, key=data_config.prompt_key)
+    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    images = images_of(messages)
+    if images:
+        encode_views(images, processor.image_processor, lambda image: pixelate(image, degradation_ratio))
+    tokens = len(processor(text=[text], images=images or None)["input_ids"][0])
+    if tokens > data_config.max_prompt_length:
+        raise ValueError(
+            f"the prompt has {tokens} tokens, data.max_prompt_length is {data_config.max_prompt_length}: "
+            "raise it or take the row out (prompts are never cut)"
+        )
+    return tokens

@@ -1,0 +1,144 @@
+"""The folder of a run: metrics.jsonl, rollouts/, student/, summary.json, curves.png."""
+
+import json
+import os
+import shutil
+
+
+def _plain(value):
+    """JSON form of a numpy or torch scalar."""
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+class RunLog:
+    """Appends to and closes the folder of one run.
+
+    ``metrics.jsonl`` has one line per step (and one for the validation before training, with no loss);
+    ``rollouts/step_N.jsonl`` one line per logged rollout.
+    """
+
+    def __init__(self, output_dir: str):
+        self.output_dir = output_dir
+        self.metrics_path = os.path.join(output_dir, "metrics.jsonl")
+        os.makedirs(os.path.join(output_dir, "rollouts"), exist_ok=True)
+
+    def metrics(self, record: dict) -> None:
+        with open(self.metrics_path, "a") as f:
+            f.write(json.dumps(record, default=_plain) + "\n")
+
+    def rollouts(self, step: int, rows: list[dict]) -> None:
+        if not rows:
+            return
+        with open(os.path.join(self.output_dir, "rollouts", f"step_{step}.jsonl"), "w") as f:
+            f.writelines(json.dumps(row, default=_plain) + "\n" for row in rows)
+
+    def read(self) -> list[dict]:
+        if not os.path.exists(self.metrics_path):
+            return []
+        with open(self.metrics_path) as f:
+            return [json.loads(line) for line in f]
+
+    def truncate(self, step: int) -> None:
+        """Keep the steps up to ``step``: a run resumed there logs the later ones again."""
+        records = self.read()
+        kept = [record for record in records if record["step"] < step or ("loss" in record and record["step"] == step)]
+        if len(kept) == len(records):
+            return
+        with open(self.metrics_path + ".tmp", "w") as f:
+            f.writelines(json.dumps(record) + "\n" for record in kept)
+        os.replace(self.metrics_path + ".tmp", self.metrics_path)
+
+    def finish(self, checkpoint_dir: str) -> dict:
+        """Export the last checkpoint's student, draw the curves, write and return the summary."""
+        records = self.read()
+        student = self._export_student(checkpoint_dir)
+        validated = [record for record in records if "val/accuracy" in record]
+        steps = [record for record in records if "loss" in record]
+        summary = {
+            "steps": steps[-1]["step"] if steps else 0,
+            "student": student,
+            "metrics": self.metrics_path,
+            "figure": draw_curves(records, os.path.join(self.output_dir, "curves.png")) if steps else None,
+            "seconds_per_step": sorted(r["time/step"] for r in steps)[len(steps) // 2] if steps else None,
+        }
+        for name, record in (("before", validated[0]), ("after", validated[-1])) if validated else ():
+            summary[name] = {
+                "step": record["step"],
+                "accuracy": record["val/accuracy"],
+                "mean_va": record["val/va/mean"],
+                "va_top10_share": record["val/va/top10_share"],
+            }
+        path = os.path.join(self.output_dir, "summary.json")
+        with open(path + ".tmp", "w") as f:
+            json.dump(summary, f, indent=2)
+        os.replace(path + ".tmp", path)
+        return summary
+
+    def _export_student(self, checkpoint_dir: str) -> str | None:
+        """Copy the newest checkpoint's Hugging Face folder to ``student/`` (hard links where the disk allows)."""
+        tracker = os.path.join(checkpoint_dir, "latest_checkpointed_iteration.txt")
+        if not os.path.exists(tracker):
+            return None
+        with open(tracker) as f:
+            source = os.path.join(checkpoint_dir, f"global_step_{f.read().strip()}", "actor", "huggingface")
+        if not os.path.exists(os.path.join(source, "config.json")):
+            return None
+        target = os.path.join(self.output_dir, "student")
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target, copy_function=_link_or_copy)
+        return target
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+
+
+def draw_curves(records: list[dict], path: str) -> str:
+    """Loss, visual advantage and accuracy against steps. Returns ``path``."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    steps = [record for record in records if "loss" in record]
+    validated = [record for record in records if "val/accuracy" in record]
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss, va, accuracy = figure.subplots(1, 3)
+
+    def line(axis, rows, name, label, **style):
+        axis.plot([row["step"] for row in rows], [row[name] for row in rows], label=label, **style)
+
+    line(loss, steps, "loss", "loss (Eq. 6)", color="black")
+    line(loss, steps, "kl/high", "KL, high-VA tokens", color="tab:red", alpha=0.7)
+    line(loss, steps, "kl/low", "KL, low-VA tokens", color="tab:gray", alpha=0.7)
+    loss.set(title="Reverse KL", xlabel="step", ylabel="nats per token", yscale="log")
+    line(va, steps, "va/mean", "training rollouts", color="tab:red", alpha=0.5)
+    line(va, validated, "val/va/mean", "held-out rollouts", color="tab:red", marker="o")
+    va.set(title="Visual advantage", xlabel="step", ylabel="mean over tokens, nats", ylim=(0, None))
+    line(accuracy, steps, "accuracy", "training rollouts", color="tab:blue", alpha=0.5)
+    line(accuracy, validated, "val/accuracy", "held-out", color="tab:blue", marker="o")
+    accuracy.set(title="Accuracy", xlabel="step", ylabel="share of right answers", ylim=(0, 1))
+    for axis in (loss, va, accuracy):
+        axis.legend(frameon=False, fontsize=8)
+        axis.grid(alpha=0.2)
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def summary_table(summary: dict) -> str:
+    """The closing table of a run."""
+    rows = [("", "before", "after")]
+    if "before" in summary:
+        before, after = summary["before"], summary["after"]
+        rows += [
+            ("step", f"{before['step']}", f"{after['step']}"),
+            ("held-out accuracy", f"{before['accuracy']:.1%}", f"{after['accuracy']:.1%}"),
+            ("held-out mean VA, nats", f"{before['mean_va']:.4f}", f"{after['mean_va']:.4f}"),
+            ("VA in the top 10% of tokens", f"{before['va_top10_share']:.1%}", f"{after['va_top10_share']:.1%}"),
+        ]
+    lines = [f"{name:<30}{left:>12}{right:>12}" for name, left, right in rows]
+    for name in ("student", "figure", "metrics"):
+        lines.append(f"{name:<12}{summary[name]}")
+    return "\n".join(lines)

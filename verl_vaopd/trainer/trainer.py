@@ -1,0 +1,328 @@
+"""The driver: what happens in one step of visual-advantage on-policy distillation."""
+
+import time
+
+import ray
+import torch
+import transfer_queue as tq
+from omegaconf import open_dict
+from transfer_queue import KVBatchMeta
+from verl.single_controller.ray import RayClassWithInitArgs, RayWorkerGroup
+from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
+from verl.trainer.ppo.utils import Role
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils import tensordict_utils as tu
+from verl.utils.config import omega_conf_to_dataclass
+from verl.utils.debug import marked_timer
+from verl.utils.metric import reduce_metrics
+
+from verl_vaopd.trainer.coefficients import Coefficients, compute_coefficients, va_statistics
+from verl_vaopd.trainer.config import VAOPDConfig
+from verl_vaopd.trainer.run_log import RunLog
+from verl_vaopd.trainer.vision import clear_views
+from verl_vaopd.trainer.workers import TeacherWorker, VAOPDWorker
+
+TEACHER_FIELDS = ["uid", "input_ids", "response_mask", "loss_mask"]
+STUDENT_FIELDS = [*TEACHER_FIELDS, "rollout_log_probs", "teacher_hidden", "token_weights", "high_va"]
+
+
+@register_trainer("vaopd")
+class VAOPDTrainer(PPOTrainerSync):
+    """Synchronous distillation on verl's trainer: sample, score two views, weigh, update, sync.
+
+    Built by :mod:`verl_vaopd.trainer.task_runner`, which leaves ``trainer.v1.trainer_mode`` at "sync": under any other
+    name the host treats a trainer as asynchronous.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.vaopd: VAOPDConfig = omega_conf_to_dataclass(config.vaopd)
+        self.run_log = RunLog(self.vaopd.output_dir)
+        self._in_training = False
+        # The host looks for finished rollouts every 2 s, which on small models is longer than the generation.
+        self.replay_buffer.poll_interval = self.vaopd.poll_interval
+
+    def _build_replay_buffer(self):
+        """The host's, told to hand validation rollouts to the teacher before the host drops them."""
+        replay_buffer = super()._build_replay_buffer()
+        sample = replay_buffer.sample
+
+        def sample_and_score(global_steps, partition_id, batch_size):
+            batch, metrics = sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
+            if partition_id == "val":
+                self._score_validation(batch)
+            return batch, metrics
+
+        replay_buffer.sample = sample_and_score
+        return replay_buffer
+
+    # ------------------------------------------------------------------ workers
+
+    def _init_resource_pool_mgr(self):
+        """After the host's: this package's worker class, the teacher's pool, and the settings workers need."""
+        super()._init_resource_pool_mgr()
+        self.role_worker_mapping[Role.ActorRollout] = ray.remote(VAOPDWorker)
+        if self.vaopd.teacher.placement == "separate":
+            teacher = self.vaopd.teacher
+            self.resource_pool_manager.resource_pool_spec["teacher_pool"] = [teacher.n_gpus_per_node] * teacher.nnodes
+            self.mapping[Role.TeacherModel] = "teacher_pool"
+        with open_dict(self.config):
+            # The host hands workers this section only.
+            self.config.actor_rollout_ref.vaopd = self.config.vaopd
+            self.config.actor_rollout_ref.vaopd_vocab_size = len(self.tokenizer)
+
+    def _setup(self):
+        super()._setup()
+        if self.vaopd.teacher.placement == "colocated":
+            self.teacher_wg, self.teacher_mesh = self.actor_rollout_wg, "teacher"
+            return
+        self.teacher_wg = RayWorkerGroup(
+            resource_pool=self.resource_pool_manager.get_resource_pool(Role.TeacherModel),
+            ray_cls_with_init=RayClassWithInitArgs(
+                cls=ray.remote(TeacherWorker), config=self.vaopd, vocab_size=len(self.tokenizer)
+            ),
+            device_name=self.config.trainer.device,
+        )
+        self.teacher_wg.reset()
+        self.teacher_mesh = "train"
+
+    def on_init_end(self):
+        """After the host's first weight sync: forget logged steps that a resumed run will do again."""
+        super().on_init_end()
+        self.run_log.truncate(self.global_steps)
+
+    def on_train_begin(self):
+        super().on_train_begin()
+        self._in_training = True
+
+    def fit(self, agent_loop_manager):
+        """The host's loop; then the trained student and the summary of the run."""
+        super().fit(agent_loop_manager)
+        self.run_log.finish(self.config.trainer.default_local_dir)
+
+    # ------------------------------------------------------------------ one step
+
+    def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
+        """Replaces the host's PPO pipeline: no old log-probabilities, advantages, reference or critic."""
+        with marked_timer("gen", timing_raw, color="red"):
+            self.on_sample_begin()
+            batch, sampling_metrics = self.replay_buffer.sample(
+                global_steps=self.global_steps, partition_id="train", batch_size=sample_batch_size
+            )
+            metrics.update(sampling_metrics)
+            self.on_sample_end()
+        batch = self._balance_batch(batch, metrics=metrics)
+        with marked_timer("teacher", timing_raw, color="olive"):
+            self._score_views(batch)
+        with marked_timer("coefficients", timing_raw, color="brown"):
+            self._write_coefficients(batch, metrics)
+        with marked_timer("student", timing_raw, color="red"):
+            self._update_student(batch, metrics)
+        return batch
+
+    def _score_views(self, batch: KVBatchMeta) -> None:
+        """Teacher workers read rollouts and images from TransferQueue and write their scores back to it."""
+        self.teacher_wg.score_views(self._select(batch, TEACHER_FIELDS))
+
+    def _read_scores(self, batch: KVBatchMeta) -> tuple[dict, torch.Tensor, list[str], list[int]]:
+        """Scalars of the real rows, padded to the longest response; and those rows' uids and places in the batch.
+
+        Rows that the host added to make the batch divisible by the ranks are absent.
+        """
+        real = [index for index, tag in enumerate(batch.tags) if not tag.get("is_padding", False)]
+        data = tq.kv_batch_get(
+            keys=[batch.keys[index] for index in real],
+            partition_id=batch.partition_id,
+            select_fields=["uid", "response_mask", "logp_original", "logp_pixelated"],
+        )
+        names = ("response_mask", "logp_original", "logp_pixelated")
+        scores = {name: pad_rows(data[name]) for name in names}
+        return scores, scores.pop("response_mask").bool(), list(data["uid"]), real
+
+    def _write_coefficients(self, batch: KVBatchMeta, metrics: dict) -> None:
+        """Eq. 2-6 on the driver: reads two scalars per token, writes one coefficient and one bit."""
+        scores, mask, uids, real = self._read_scores(batch)
+        result = compute_coefficients(**scores, response_mask=mask, prompt_ids=uids, config=self.vaopd)
+
+        columns = {"token_weights": [], "high_va": []}
+        rows = {place: row for row, place in enumerate(real)}
+        for place, tag in enumerate(batch.tags):
+            length = tag["response_len"]
+            row = rows.get(place)
+            nothing = torch.zeros(length)
+            columns["token_weights"].append(nothing if row is None else result.coefficients[row, :length])
+            columns["high_va"].append(nothing if row is None else result.high_va[row, :length].float())
+        nested = {k: torch.nested.as_nested_tensor(v, layout=torch.jagged) for k, v in columns.items()}
+        put_fields(batch, nested)
+
+        metrics.update(va_statistics(result.va, mask))
+        metrics["va/zero_rollouts"] = float((result.mean_va == 0).float().mean())
+        metrics["weights/rollout_max"] = float(result.rollout_weights.max())
+        metrics["weights/rollout_spread"] = float(sibling_spread(result.rollout_weights, uids))
+        self.run_log.rollouts(self.global_steps, self._rollout_rows(batch, real, uids, mask, result))
+
+    def _update_student(self, batch: KVBatchMeta, metrics: dict) -> None:
+        """One optimiser step on sum(coefficient * KL_t)."""
+        actor = self.config.actor_rollout_ref.actor
+        rollouts = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
+        selected = self._select(batch, STUDENT_FIELDS)
+        selected.extra_info.update(
+            {
+                "global_batch_size": len(batch),
+                "mini_batch_size": len(batch),
+                "epochs": 1,
+                "seed": actor.data_loader_seed,
+                "dataloader_kwargs": {"shuffle": False},
+            }
+        )
+        if len(batch) < rollouts:
+            raise RuntimeError(f"{len(batch)} rollouts arrived, {rollouts} were asked for: see the rollout worker's log")
+        output = self.actor_rollout_wg.update_actor(selected)
+        student = reduce_metrics(output["metrics"])
+        tokens, high = student["tokens"], student["high_tokens"]
+        low_sum = student["kl_sum"] - student["kl_high_sum"]
+        metrics.update(
+            {
+                "loss": student["loss"],
+                "grad_norm": student["grad_norm"],
+                "lr": student["lr"],
+                "kl/mean": student["kl_sum"] / tokens,
+                "kl/high": student["kl_high_sum"] / high,
+                "kl/low": low_sum / (tokens - high) if tokens > high else 0.0,
+                "drift/mean": student["drift_sum"] / tokens,
+                "drift/max": student["drift_max"],
+                "perf/student_memory_gb": student["perf/max_memory_allocated_gb"],
+            }
+        )
+        limit = self.vaopd.max_drift
+        if limit is not None and metrics["drift/mean"] > limit:
+            raise RuntimeError(
+                f"log-probabilities of vLLM and of the trainer differ by {metrics['drift/mean']:.2e} nats on average "
+                f"(vaopd.max_drift={limit}): they do not run the same model"
+            )
+        if not all(map(torch.isfinite, torch.tensor([metrics["loss"], metrics["grad_norm"]]))):
+            raise RuntimeError(f"step {self.global_steps}: loss {metrics['loss']}, gradient norm {metrics['grad_norm']}")
+
+    @staticmethod
+    def _select(batch: KVBatchMeta, fields: list[str]) -> KVBatchMeta:
+        """The batch with only these fields, which is what then travels to the workers."""
+        return KVBatchMeta(
+            partition_id=batch.partition_id, keys=batch.keys, tags=batch.tags, fields=fields, extra_info={}
+        )
+
+    # ------------------------------------------------------------------ validation
+
+    def _score_validation(self, batch: KVBatchMeta) -> None:
+        """VA of held-out rollouts, kept for :meth:`_validate`."""
+        offloaded = self.config.actor_rollout_ref.rollout.free_cache_engine
+        if offloaded:
+            self.checkpoint_manager.sleep_replicas()
+        # The dispatch wants equal shares: the host adds rows that nothing counts.
+        whole = KVBatchMeta(partition_id=batch.partition_id, keys=list(batch.keys), tags=list(batch.tags))
+        whole = upsample_batch_to_divisible_size(whole, self.teacher_wg.world_size, self.tokenizer.eos_token_id)
+        self._score_views(whole)
+        if added := [key for key in whole.keys if key not in set(batch.keys)]:
+            tq.kv_clear(keys=added, partition_id=batch.partition_id)
+        if offloaded:
+            self.checkpoint_manager.update_weights(self.global_steps)
+        scores, mask, uids, _ = self._read_scores(batch)
+        coefficients = compute_coefficients(**scores, response_mask=mask, prompt_ids=uids, config=self.vaopd)
+        self._validation_va = va_statistics(coefficients.va, mask)
+        clear_views(uids)
+
+    def _validate(self) -> dict[str, float]:
+        metrics = super()._validate()
+        accuracy = [v for k, v in metrics.items() if k.startswith("val-core/") and "/acc/mean@" in k]
+        reply = {f"val/{name}": value for name, value in self._validation_va.items()}
+        reply["val/accuracy"] = sum(accuracy) / len(accuracy)
+        print(
+            f"validation at step {self.global_steps}: accuracy {reply['val/accuracy']:.1%}, "
+            f"mean VA {reply['val/va/mean']:.4f} nats",
+            flush=True,
+        )
+        if not self._in_training:  # inside training the host merges them into the step's metrics
+            self.run_log.metrics({"step": self.global_steps, "time/wall": time.time(), **reply})
+        return {**metrics, **reply}
+
+    # ------------------------------------------------------------------ logging
+
+    def _rollout_rows(self, batch, real: list[int], uids: list[str], mask, result: Coefficients) -> list[dict]:
+        """Token by token: what the first few prompts' rollouts said and how each token was weighed."""
+        prompts = list(dict.fromkeys(uids))[: self.vaopd.log_rollout_prompts]
+        chosen = [row for row, uid in enumerate(uids) if uid in prompts]
+        if not chosen:
+            return []
+        data = tq.kv_batch_get(
+            keys=[batch.keys[real[row]] for row in chosen],
+            partition_id=batch.partition_id,
+            select_fields=["prompts", "responses", "rm_scores", "extra_info"],
+        )
+        columns = zip(
+            chosen,
+            data["prompts"].unbind(),
+            data["responses"].unbind(),
+            data["rm_scores"].unbind(),
+            list(data["extra_info"]),
+            strict=True,
+        )
+        decode = self.tokenizer.decode
+        return [
+            {
+                "prompt": prompts.index(uids[row]),
+                "id": info.get("id"),
+                "question": decode(prompt, skip_special_tokens=True),
+                "tokens": [decode([token]) for token in response],
+                "token_ids": response.tolist(),
+                "accuracy": float(score.sum()),
+                "mean_va": float(result.mean_va[row]),
+                "rollout_weight": float(result.rollout_weights[row]),
+                "va": result.va[row, : len(response)].tolist(),
+                "coefficient": result.coefficients[row, : len(response)].tolist(),
+                "high_va": result.high_va[row, : len(response)].int().tolist(),
+            }
+            for row, prompt, response, score, info in columns
+        ]
+
+    def _compute_metrics(self, batch: KVBatchMeta, metrics, timing_raw, global_steps, epoch):
+        """Differs from the host's: no advantages or returns exist. Also the end of the step's images."""
+        real = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+        lengths = [tag["response_len"] for tag in batch.tags if not tag.get("is_padding", False)]
+        data = tq.kv_batch_get(keys=real, partition_id=batch.partition_id, select_fields=["uid", "rm_scores"])
+        clear_views(list(data["uid"]))
+        longest = self.config.actor_rollout_ref.rollout.response_length
+        metrics["step"] = global_steps
+        metrics["epoch"] = epoch
+        metrics["accuracy"] = float(torch.stack([row.sum() for row in data["rm_scores"].unbind()]).mean())
+        metrics["response_length/mean"] = sum(lengths) / len(lengths)
+        metrics["response_length/truncated"] = sum(length >= longest for length in lengths) / len(lengths)
+        metrics.update({f"time/{name}": seconds for name, seconds in timing_raw.items()})
+        metrics["tokens_per_s"] = sum(tag["seq_len"] for tag in batch.tags) / timing_raw["step"]
+        metrics["time/wall"] = time.time()
+        self.run_log.metrics(metrics)
+        print(
+            f"step {global_steps}/{self.total_training_steps}  loss {metrics['loss']:.4f}  "
+            f"KL high {metrics['kl/high']:.4f} low {metrics['kl/low']:.4f}  VA {metrics['va/mean']:.4f} "
+            f"(top 10%: {metrics['va/top10_share']:.0%})  accuracy {metrics['accuracy']:.1%}  "
+            f"drift {metrics['drift/mean']:.1e}  {timing_raw['step']:.1f} s",
+            flush=True,
+        )
+
+
+def pad_rows(rows: torch.Tensor) -> torch.Tensor:
+    """[N, longest] from a batch of rows of any lengths, zero padded on the right."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows.unbind()), batch_first=True)
+
+
+def put_fields(batch: KVBatchMeta, fields: dict[str, torch.Tensor]) -> None:
+    """Write columns (nested tensors, one row a key) to the batch's rows in TransferQueue."""
+    tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=tu.get_tensordict(fields))
+
+
+def sibling_spread(weights: torch.Tensor, prompt_ids: list) -> float:
+    """Mean over prompts of the largest minus the smallest rollout weight among siblings."""
+    spreads = []
+    for prompt in set(prompt_ids):
+        own = weights[torch.tensor([other == prompt for other in prompt_ids])]
+        spreads.append(own.max() - own.min())
+    return float(torch.stack(spreads).mean())

@@ -1,0 +1,66 @@
+"""Images of a prompt under both views, made once per prompt and fetched by its uid.
+
+They travel in TransferQueue partition ``vision``, one row per prompt, while rollouts carry only the uid.
+"""
+
+import torch
+import transfer_queue as tq
+
+from verl_vaopd.student.packing import ImageInputs
+
+PARTITION = "vision"
+FIELDS = ["pixel_values", "pixel_values_degraded", "image_grid_thw"]
+
+
+def encode_views(images: list, image_processor, degrade) -> dict[str, torch.Tensor]:
+    """Run the image processor over the images as they are and over ``degrade(image)``.
+
+    Returns:
+        ``pixel_values`` and ``pixel_values_degraded`` [patches, patch_dim]; ``image_grid_thw`` [images, 3].
+    Raises:
+        ValueError: a degraded image got another patch grid (Section 2.1: the visual token count must not change).
+    """
+    original = image_processor(images=images, return_tensors="pt")
+    degraded = image_processor(images=[degrade(image) for image in images], return_tensors="pt")
+    if not torch.equal(original["image_grid_thw"], degraded["image_grid_thw"]):
+        raise ValueError(
+            "the degraded image has another patch grid than the original "
+            f"({degraded['image_grid_thw'].tolist()} against {original['image_grid_thw'].tolist()}): "
+            "the two views would not align token for token; the degradation must keep the image's size"
+        )
+    return {
+        "pixel_values": original["pixel_values"].float(),
+        "pixel_values_degraded": degraded["pixel_values"].float(),
+        "image_grid_thw": original["image_grid_thw"],
+    }
+
+
+async def put_views(uid: str, views: dict[str, torch.Tensor]) -> None:
+    await tq.async_kv_put(key=uid, partition_id=PARTITION, fields=views, tag={"kind": "vision"})
+
+
+def fetch_views(uids: list[str], degraded: bool) -> tuple[dict[str, ImageInputs], dict[str, ImageInputs]]:
+    """Fetch the images of the prompts ``uids`` (each once).
+
+    Returns:
+        (original, degraded): uid -> ImageInputs; the second is empty unless asked for.
+    """
+    keys = sorted(set(uids))
+    if not keys:
+        return {}, {}
+    fields = FIELDS if degraded else [FIELDS[0], FIELDS[2]]
+    data = tq.kv_batch_get(keys=keys, partition_id=PARTITION, select_fields=fields)
+    grids = list(data["image_grid_thw"].unbind())
+    views = [
+        {key: ImageInputs(pixels, grid) for key, pixels, grid in zip(keys, data[name].unbind(), grids, strict=True)}
+        for name in fields[:-1]
+    ]
+    return views[0], views[1] if degraded else {}
+
+
+def clear_views(uids: list[str]) -> None:
+    """Drop the images of finished prompts."""
+    present = tq.kv_list(PARTITION).get(PARTITION, {})
+    keys = [uid for uid in set(uids) if uid in present]
+    if keys:
+        tq.kv_clear(keys=keys, partition_id=PARTITION)

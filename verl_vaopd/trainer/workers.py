@@ -1,0 +1,120 @@
+"""Ray workers: the student with its rollout adapter, and the teacher, in one process per device or in two pools."""
+
+import torch
+import torch.distributed
+from tensordict import TensorDict
+from verl.single_controller.base.decorator import Dispatch, make_nd_compute_dataproto_dispatch_fn, register
+from verl.utils import tensordict_utils as tu
+from verl.utils.config import omega_conf_to_dataclass
+from verl.utils.device import get_device_id, get_device_name
+from verl.workers.config import HFModelConfig, TrainingWorkerConfig
+from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
+
+import verl_vaopd.student.engine
+import verl_vaopd.teacher.engine  # noqa: F401  (both register their engines)
+from verl_vaopd.teacher.head import load_lm_head
+from verl_vaopd.trainer.config import VAOPDConfig
+from verl_vaopd.trainer.vision import fetch_views
+
+
+def init_process_group() -> None:
+    """On CPU, join the process group before the host does: it would ask for gloo twice for one device type."""
+    if get_device_name() == "cpu" and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
+
+
+def prompts_with_images(data: TensorDict, image_token_id: int) -> list[str]:
+    """uids of the rows that hold image tokens. Rows that pad the batch to the ranks hold none."""
+    has_image = [bool((ids == image_token_id).any()) for ids in data["input_ids"].unbind()]
+    return [uid for uid, has in zip(list(data["uid"]), has_image, strict=True) if has]
+
+
+class StudentTrainingWorker(TrainingWorker):
+    """The host's training worker that fetches the images of its rows and holds the teacher's frozen head."""
+
+    def __init__(self, config: TrainingWorkerConfig):
+        init_process_group()
+        super().__init__(config)
+
+    def attach_teacher_head(self, config: VAOPDConfig, vocab_size: int) -> None:
+        dtype = self.engine._autocast_dtype
+        self.engine.teacher_head = load_lm_head(config.teacher.path).to(get_device_id(), dtype)
+        self.engine.vocab_size = vocab_size
+        self.engine.chunk_size = config.chunk_size
+
+    @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="train"), blocking=False)
+    def train_mini_batch(self, data: TensorDict) -> TensorDict:
+        uids = prompts_with_images(data, self.engine.layout.image_token_id)
+        self.engine.vision, _ = fetch_views(uids, degraded=False)
+        try:
+            return super().train_mini_batch(data)
+        finally:
+            self.engine.vision = {}
+
+
+class TeacherWorker(TrainingWorker):
+    """Frozen teacher on its own FSDP2 shards; built beside the student's worker or in a pool of its own."""
+
+    def __init__(self, config: VAOPDConfig, vocab_size: int):
+        init_process_group()
+        teacher = config.teacher
+        super().__init__(
+            TrainingWorkerConfig(
+                model_type="vaopd_teacher",
+                model_config=HFModelConfig(
+                    path=teacher.path,
+                    use_remove_padding=teacher.use_remove_padding,
+                    enable_gradient_checkpointing=False,
+                    override_config=dict(teacher.override_config),
+                ),
+                engine_config=teacher.engine_config(),
+                optimizer_config=None,
+                checkpoint_config=None,
+            )
+        )
+        self.engine.vocab_size = vocab_size
+        self.engine.chunk_size = config.chunk_size
+
+    @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="train"))
+    def score_views(self, data: TensorDict) -> TensorDict:
+        """Score rollouts under both views. Returns the fields of :meth:`TeacherEngine.forward_step`, row by row."""
+        uids = prompts_with_images(data, self.engine.layout.image_token_id)
+        self.engine.vision, self.engine.degraded = fetch_views(uids, degraded=True)
+        config = self.engine_config
+        tu.assign_non_tensor(
+            data,
+            use_remove_padding=self.model_config.use_remove_padding,
+            use_dynamic_bsz=config.use_dynamic_bsz,
+            max_token_len_per_gpu=config.infer_max_token_len_per_gpu,
+            micro_batch_size_per_gpu=config.infer_micro_batch_size_per_gpu,
+        )
+        with self.engine.eval_mode():
+            output = self.engine.infer_batch(data)
+        self.engine.vision = self.engine.degraded = {}
+        if not self.engine.is_mp_src_rank_with_outputs():
+            return None
+        return tu.get_tensordict(output["model_output"]).cpu()
+
+
+class VAOPDWorker(ActorRolloutRefWorker):
+    """The host's student-and-rollout worker; with ``placement=colocated`` it also holds the teacher's shard.
+
+    One process per device then holds both models, as the host's own reference model does.
+    """
+
+    actor_worker_cls = StudentTrainingWorker
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def init_model(self):
+        super().init_model()
+        config: VAOPDConfig = omega_conf_to_dataclass(self.config.vaopd)
+        vocab_size = self.config.vaopd_vocab_size
+        self.actor.attach_teacher_head(config, vocab_size)
+        if config.teacher.placement == "colocated":
+            self.teacher = TeacherWorker(config, vocab_size)
+            self.teacher.reset()
+            self.set_dispatch_collect(mesh_name="teacher", **self.teacher.get_dispatch_collect())
+
+    @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="teacher"))
+    def score_views(self, data: TensorDict) -> TensorDict:
+        return self.teacher.score_views(data)
