@@ -38,7 +38,7 @@ class PackedQwen3VLEngine(FSDPEngineWithLMHead):
         dtype = self._autocast_dtype
         autocast = nullcontext() if dtype == torch.float32 else torch.autocast(get_device_name(), dtype=dtype)
         with autocast:
-            return batch, self.module(**batch.model_inputs, head_fn=lambda h, w: head_fn(batch, h.to(w.dtype), w))
+            return batch, self.module(**batch.model_inputs, head_fn=lambda h, w: head_fn(batch, h, w))
 
 
 @EngineRegistry.register(model_type="vaopd_student", backend=["fsdp2"], device=DEVICES)

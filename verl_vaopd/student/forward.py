@@ -8,10 +8,18 @@ import torch
 def install_forward(module) -> None:
     """Give a ``Qwen3VLForConditionalGeneration`` the forward :func:`run_on_response_rows`.
 
-    To be called before FSDP wraps the module: the loss is then computed inside the root module's forward, where FSDP
-    holds the gathered ``lm_head``, and the gradient of the head takes the ordinary way back to its shards.
+    To be called before FSDP wraps the module. The loss is computed inside the forward of ``lm_head``, where FSDP holds
+    its gathered weight (in the root's unit when tied to the embedding, else in one of its own), and the gradient of
+    the head takes the ordinary way back to its shards.
     """
     module.forward = MethodType(run_on_response_rows, module)
+    module.lm_head.forward = MethodType(apply_to_head, module.lm_head)
+
+
+def apply_to_head(self, hidden, head_fn):
+    """The forward of ``lm_head``: ``head_fn(hidden, weight)`` in place of their product."""
+    with torch.autocast(device_type=hidden.device.type, enabled=False):
+        return head_fn(hidden.to(self.weight.dtype), self.weight)
 
 
 def run_on_response_rows(
@@ -61,5 +69,4 @@ def run_on_response_rows(
         use_cache=False,
     ).last_hidden_state
     hidden = hidden.reshape(-1, hidden.shape[-1])[row_index]
-    with torch.autocast(device_type=hidden.device.type, enabled=False):
-        return head_fn(hidden, self.lm_head.weight)
+    return self.lm_head(hidden, head_fn)
