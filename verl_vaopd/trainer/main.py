@@ -4,7 +4,6 @@ import json
 import os
 import sys
 
-HOST_CONFIGS = "hydra.searchpath=[pkg://verl.trainer.config]"
 HELP = """usage: verl-vaopd train [--config-name NAME] [--dry-run] [key=value ...]
 
 Distils a Qwen3-VL student on its own rollouts. Arguments are hydra overrides of verl's config (package
@@ -27,14 +26,18 @@ def compose(config_name: str, overrides: list[str]):
     Raises:
         ValueError: an override that is malformed or names an unknown setting.
     """
+    from importlib.util import find_spec
+
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    # As a folder, not as pkg://verl.trainer.config: that would import verl, which chooses its platform when imported.
+    host_configs = os.path.join(find_spec("verl").submodule_search_locations[0], "trainer", "config")
     with initialize_config_module("verl_vaopd.config", version_base=None):
         try:
-            return hydra_compose(config_name, overrides=[HOST_CONFIGS, *overrides])
+            return hydra_compose(config_name, overrides=[f"hydra.searchpath=[file://{host_configs}]", *overrides])
         except (HydraException, OmegaConfBaseException) as error:
             raise ValueError(f"{error}".strip()) from error
 
@@ -89,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     if "--help" in argv or "-h" in argv:
         print(HELP, end="")
         return 0
-    from verl_vaopd.platform.processes import current_process_is_supervised, run_supervised
+    from verl_vaopd.trainer.supervisor import current_process_is_supervised, run_supervised
 
     if not current_process_is_supervised():
         env = {**os.environ, "VAOPD_SUPERVISED": "1"}

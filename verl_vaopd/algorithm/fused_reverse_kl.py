@@ -1,0 +1,131 @@
+"""Weighted reverse KL from hidden states to loss and gradient, chunk by chunk: never a tensor of rows x vocabulary.
+
+As the weights are known beforehand, the gradient of the weighted sum is formed in the forward, while a chunk's
+probabilities are at hand; the backward only scales it. Nothing is computed twice: three GEMMs for the student (logits,
+gradient of the hidden states, gradient of the head), one for the teacher (logits).
+"""
+
+import torch
+from torch import Tensor
+
+from verl_vaopd.algorithm.checks import check_finite, check_shape, check_token_ids
+from verl_vaopd.algorithm.linear_log_softmax import (
+    check_linear,
+    checked_chunk_size,
+    linear_log_softmax,
+    softmax_dtype,
+)
+
+
+def fused_linear_reverse_kl(
+    student_hidden: Tensor,
+    student_head: Tensor,
+    teacher_hidden: Tensor,
+    teacher_head: Tensor,
+    token_weights: Tensor,
+    vocab_size: int,
+    chunk_size: int | None = None,
+    *,
+    token_ids: Tensor | None = None,
+) -> tuple[Tensor, ...]:
+    """Sum over rows of weight * KL(student || teacher), exact over the vocabulary, temperature 1, in nats (Eq. 6).
+
+    GEMMs run in the dtype of the inputs, softmaxes and sums in float32 (float64 where an input is). Gradients go to
+    ``student_hidden`` and ``student_head``, to each only if it requires one; padded head rows get zero. NaN in hidden
+    states is not refused, it shows in the loss.
+
+    Args:
+        student_hidden: [M, Ds] last hidden states at the positions that predict the response tokens.
+        student_head: [R, Ds] output head; its first ``vocab_size`` rows count.
+        teacher_hidden: [M, Dt] the teacher's, given the original image.
+        teacher_head: [R', Dt] the teacher's output head.
+        token_weights: [M] coefficients; they hold every normalisation, the loss is a plain sum.
+        chunk_size: rows taken at a time, ``default_chunk_size(vocab_size)`` by default; changes memory, not the result.
+        token_ids: [M] ids in [0, vocab_size), to have the student's log-probabilities of them as well.
+    Returns:
+        loss: [] sum of token_weights * kl; with M == 0 it is 0 and still has a graph, so that ranks stay in step.
+        kl: [M] detached. Without ``token_ids`` rows of weight 0 are skipped and reported as 0; with it, all are there.
+        log_probs: [M] detached, nats, only with ``token_ids``; rows of weight 0 cost no gradient here either.
+    Raises:
+        ValueError: shapes differ, hidden states and head of a model differ in dtype, a weight not finite, an id outside
+            the vocabulary, vocab_size larger than a head.
+    """
+    check_linear("student", student_hidden, student_head, vocab_size)
+    check_linear("teacher", teacher_hidden, teacher_head, vocab_size)
+    rows = len(student_hidden)
+    check_shape("teacher_hidden", teacher_hidden, (rows, teacher_head.shape[1]), "student_hidden")
+    check_shape("token_weights", token_weights, (rows,), "student_hidden")
+    check_finite("token_weights", token_weights)
+    if token_ids is not None:
+        check_token_ids(token_ids, rows, vocab_size)
+    loss, kl, log_probs = _FusedLinearReverseKL.apply(
+        student_hidden,
+        student_head,
+        teacher_hidden.detach(),  # constants, whether or not they ask for a gradient
+        teacher_head.detach(),
+        token_weights.detach(),
+        vocab_size,
+        min(checked_chunk_size(chunk_size, vocab_size), max(1, rows)),
+        token_ids,
+        torch.is_grad_enabled(),
+    )
+    return (loss, kl) if token_ids is None else (loss, kl, log_probs)
+
+
+class _FusedLinearReverseKL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h_S, head_S, h_T, head_T, weights, vocab_size, chunk_size, token_ids, grad_enabled):
+        dtype = softmax_dtype(h_S, h_T)
+        weights = weights.to(dtype)
+        kl = torch.zeros(len(h_S), dtype=dtype, device=h_S.device)
+        log_probs = torch.zeros_like(kl) if token_ids is not None else None
+        wants_hidden, wants_head = (grad_enabled and wanted for wanted in ctx.needs_input_grad[:2])
+        grad_hidden = torch.zeros_like(h_S) if wants_hidden else None
+        grad_head = torch.zeros_like(head_S, dtype=dtype) if wants_head else None  # summed over chunks in float32
+
+        # The only [chunk, V] buffers, used by every chunk; both models' logits share one where the dtypes agree.
+        logits_S = h_S.new_empty(chunk_size, vocab_size)
+        logits_T = logits_S if h_T.dtype == h_S.dtype else h_T.new_empty(chunk_size, vocab_size)
+        buffer_S, buffer_T = (h_S.new_empty(chunk_size, vocab_size, dtype=dtype) for _ in range(2))
+        W_S, W_T = head_S[:vocab_size], head_T[:vocab_size]
+
+        parts = [(weights.nonzero().squeeze(1), wants_hidden or wants_head)]
+        if token_ids is not None:
+            parts.append(((weights == 0).nonzero().squeeze(1), False))
+        with torch.autocast(h_S.device.type, enabled=False):  # products in the input dtype
+            for part, with_gradient in parts:
+                for start in range(0, len(part), chunk_size):
+                    rows = part[start : start + chunk_size]
+                    h = h_S[rows]
+                    log_p_S = linear_log_softmax(h, W_S, logits_S, buffer_S)
+                    if token_ids is not None:
+                        log_probs[rows] = log_p_S.gather(1, token_ids[rows, None].long()).squeeze(1)
+                    log_p_T = linear_log_softmax(h_T[rows], W_T, logits_T, buffer_T)
+                    log_ratio = torch.sub(log_p_S, log_p_T, out=log_p_T)
+                    p_S = log_p_S.exp_()
+                    dz = log_ratio.mul_(p_S)  # p_S (log p_S - log p_T): the summands of KL_t
+                    kl_rows = dz.sum(dim=1, keepdim=True)
+                    kl[rows] = kl_rows.squeeze(1)
+                    if not with_gradient:
+                        continue
+                    dz.addcmul_(p_S, kl_rows, value=-1)  # dKL_t/dz_S = p_S (log p_S - log p_T - KL_t)
+                    if h.dtype != dtype:
+                        dz = logits_S[: len(rows)].copy_(dz)  # the GEMMs take the input dtype
+                    w = weights[rows, None]  # applied to [chunk, Ds], not to [chunk, V]
+                    if wants_hidden:
+                        grad_hidden[rows] = ((dz @ W_S) * w).to(h.dtype)
+                    if wants_head:
+                        weighted_h = (h * w).to(h.dtype)
+                        if h.dtype == dtype:
+                            grad_head[:vocab_size].addmm_(dz.t(), weighted_h)
+                        else:
+                            grad_head[:vocab_size].add_(dz.t() @ weighted_h)
+        ctx.save_for_backward(grad_hidden, grad_head.to(head_S.dtype) if wants_head else None)
+        ctx.mark_non_differentiable(*(out for out in (kl, log_probs) if out is not None))
+        return (weights * kl).sum(), kl, log_probs  # the weights hold every normalisation
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_loss, *_):
+        grads = [None if saved is None else saved * grad_loss.to(saved.dtype) for saved in ctx.saved_tensors]
+        return *grads, None, None, None, None, None, None, None

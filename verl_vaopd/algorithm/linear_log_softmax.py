@@ -1,0 +1,63 @@
+"""Log-softmax of a linear layer, one chunk of rows at a time: what the functions that never hold M x V share."""
+
+import torch
+from torch import Tensor
+
+from verl_vaopd.algorithm.checks import check_vocab_size
+
+_BUFFERS = 3  # [chunk, V] float32 buffers alive at once, at most
+
+
+def default_chunk_size(vocab_size: int, budget_bytes: int = 2**30) -> int:
+    """Rows per chunk such that three float32 buffers [chunk, V] fit in ``budget_bytes`` (1 GiB by default).
+
+    Larger chunks add into the head's gradient less often; smaller ones need less memory. The result is the same.
+
+    Returns:
+        At least 1; a multiple of 64 from 64 on, as GEMM tiles like it. 576 for V = 151,669.
+    Raises:
+        ValueError: a size or budget below 1.
+    """
+    if vocab_size < 1 or budget_bytes < 1:
+        raise ValueError(f"vocab_size and budget_bytes must be at least 1, got {vocab_size} and {budget_bytes}")
+    rows = budget_bytes // (_BUFFERS * 4 * vocab_size)
+    return rows // 64 * 64 if rows >= 64 else max(1, rows)
+
+
+def checked_chunk_size(chunk_size: int | None, vocab_size: int) -> int:
+    """The chunk size to use: the given one, or the default; ValueError below 1."""
+    if chunk_size is None:
+        return default_chunk_size(vocab_size)
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    return chunk_size
+
+
+def check_linear(model: str, hidden: Tensor, head: Tensor, vocab_size: int) -> None:
+    """ValueError unless ``hidden`` [M, D] and ``head`` [R >= V, D] fit each other, in one floating dtype."""
+    if hidden.dim() != 2 or head.dim() != 2 or hidden.shape[1] != head.shape[1]:
+        raise ValueError(
+            f"{model}: hidden states must be [M, D] and the head [R, D] of the same D, "
+            f"got {list(hidden.shape)} and {list(head.shape)}"
+        )
+    if hidden.dtype != head.dtype or not hidden.is_floating_point():
+        raise ValueError(
+            f"{model}: hidden states are {hidden.dtype} and the head is {head.dtype}; "
+            "cast one of them, both must be of one floating dtype"
+        )
+    check_vocab_size(vocab_size, **{f"the head of the {model}": head.shape[0]})
+
+
+def softmax_dtype(*inputs: Tensor) -> torch.dtype:
+    """float32, or float64 where an input is: the dtype of softmaxes, reductions and accumulated gradients."""
+    return torch.float64 if any(x.dtype == torch.float64 for x in inputs) else torch.float32
+
+
+def linear_log_softmax(hidden: Tensor, head: Tensor, logits: Tensor, out: Tensor) -> Tensor:
+    """log softmax(hidden @ head^T) [chunk, V] in ``out``; the product is taken in the input dtype, in ``logits``.
+
+    The buffers may have more rows than ``hidden``; the result is a view of the rows in use. Call without autograd.
+    """
+    logits, out = logits[: len(hidden)], out[: len(hidden)]
+    torch.mm(hidden, head.t(), out=logits)
+    return torch.log_softmax(logits, dim=-1, dtype=out.dtype, out=out)

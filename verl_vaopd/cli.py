@@ -1,0 +1,33 @@
+"""The console script ``verl-vaopd``: one subcommand per module, imported when it is called."""
+
+import argparse
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS = {
+    "train": ("verl_vaopd.trainer.main", "distil a student; takes hydra overrides (key=value)"),
+    "tiny": ("verl_vaopd.tiny.__main__", "make the tiny teacher, student and data of the CPU recipe"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Run ``main(rest)`` of the subcommand's module and return its exit code.
+
+    An unknown subcommand, or none, ends with a message and exit code 2.
+    """
+    lines = "\n".join(f"  {name:<8} {text}" for name, (_, text) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="verl-vaopd",
+        description="Visual-advantage on-policy distillation of vision-language models.",
+        epilog=f"commands:\n{lines}\n\nverl-vaopd COMMAND --help tells the arguments of each.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="command")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed to the command as they are")
+    args = parser.parse_args(argv)
+    module, _ = COMMANDS[args.command]
+    return import_module(module).main(args.arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

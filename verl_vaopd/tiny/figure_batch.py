@@ -1,0 +1,126 @@
+"""Training forward for figures of one size: the model's own weights, one dense batch.
+
+transformers processes images one by one in a vision tower without flash attention, and recomputes grids and positions
+on every call. Here all figures are 64 x 64, so both are constants. Tests compare the result with the model's forward.
+
+Legend: B figures, P = 64 patches of a figure, I = 16 visual tokens, D hidden size, T tokens.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers.models.qwen3_vl.modeling_qwen3_vl import apply_rotary_pos_emb_vision
+from transformers.vision_utils import get_vision_bilinear_indices_and_weights, get_vision_position_ids
+
+from verl_vaopd.data.synthetic_geometry import QUESTIONS, READINGS, SIDE, worked_answer
+from verl_vaopd.tiny.processor import IMAGE_MEAN, IMAGE_STD, MERGE_SIZE, PATCH_SIZE
+
+GRID = SIDE // PATCH_SIZE
+GRID_THW = torch.tensor([[1, GRID, GRID]])
+VISUAL_TOKENS = GRID * GRID // MERGE_SIZE**2
+
+
+def to_patches(images: np.ndarray) -> torch.Tensor:
+    """[B, 64, 64, 3] uint8 images to [B, P, 192] uint8 patches in the image processor's order (one frame)."""
+    merged = GRID // MERGE_SIZE
+    patches = torch.from_numpy(images).permute(0, 3, 1, 2)
+    patches = patches.reshape(-1, 3, merged, MERGE_SIZE, PATCH_SIZE, merged, MERGE_SIZE, PATCH_SIZE)
+    return patches.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(len(images), GRID * GRID, -1).contiguous()
+
+
+def see(visual, patches: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The vision tower on uint8 patches [B, P, 192].
+
+    Returns:
+        Visual tokens [B, I, D] and the deepstack features, [B, I, D] each.
+    """
+    batch = len(patches)
+    pixels = patches.float().view(batch, GRID * GRID, 3, -1) / 255
+    mean, std = (torch.tensor(value).view(3, 1) for value in (IMAGE_MEAN, IMAGE_STD))
+    # An image is two equal frames: one product with the summed kernel instead of a 3-D convolution.
+    kernel = visual.patch_embed.proj.weight.sum(2).flatten(1)
+    hidden = F.linear(((pixels - mean) / std).flatten(2), kernel, visual.patch_embed.proj.bias)
+
+    indices, weights = get_vision_bilinear_indices_and_weights(GRID_THW, visual.num_grid_per_side, MERGE_SIZE)
+    hidden = hidden + (visual.pos_embed(indices) * weights[:, :, None]).sum(0)
+    rotary = visual.rotary_pos_emb(get_vision_position_ids(GRID_THW, MERGE_SIZE))
+    angles = torch.cat((rotary, rotary), dim=-1)
+    cos, sin = angles.cos(), angles.sin()
+
+    deepstack = []
+    for index, block in enumerate(visual.blocks):
+        attention = block.attn
+        qkv = attention.qkv(block.norm1(hidden)).view(batch, GRID * GRID, 3, attention.num_heads, -1)
+        query, key, value = qkv.unbind(2)
+        query, key = apply_rotary_pos_emb_vision(query, key, cos, sin)
+        mixed = F.scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+        hidden = hidden + attention.proj(mixed.transpose(1, 2).flatten(2))
+        hidden = hidden + block.mlp(block.norm2(hidden))
+        if index in visual.deepstack_visual_indexes:
+            merger = visual.deepstack_merger_list[visual.deepstack_visual_indexes.index(index)]
+            deepstack.append(merger(hidden).view(batch, VISUAL_TOKENS, -1))
+    return visual.merger(hidden).view(batch, VISUAL_TOKENS, -1), deepstack
+
+
+class Conversations:
+    """Every question and worked answer of the data as token ids, right padded.
+
+    Attributes:
+        ids: [C, T] int64 conversations, one for each of ``numbers``, question and reading, in that order.
+        is_answer: [C, T] bool, true at the answer's tokens and the end of turn.
+        positions: [3, 1, T] temporal, height and width position of every token: all conversations start alike.
+    """
+
+    def __init__(self, processor, numbers: list[tuple[int, int]]):
+        tokenizer = processor.tokenizer
+        self.index = {pair: place for place, pair in enumerate(numbers)}
+        rows = []
+        for question in QUESTIONS:
+            prompt = self.prompt_ids(processor, question)
+            for reading in READINGS:
+                for pair in numbers:
+                    answer = tokenizer(worked_answer(*pair, reading)).input_ids + [tokenizer.eos_token_id]
+                    rows.append((prompt, answer))
+        width = max(len(prompt) + len(answer) for prompt, answer in rows)
+        self.ids = torch.full((len(rows), width), tokenizer.pad_token_id)
+        self.is_answer = torch.zeros(self.ids.shape, dtype=torch.bool)
+        for row, (prompt, answer) in enumerate(rows):
+            end = len(prompt) + len(answer)
+            self.ids[row, :end] = torch.tensor(prompt + answer)
+            self.is_answer[row, len(prompt) : end] = True
+        self.styles = len(QUESTIONS) * len(READINGS)
+        self.image_start = self.ids[0].tolist().index(processor.image_token_id)
+        self.positions = figure_positions(self.image_start, width)
+
+    @staticmethod
+    def prompt_ids(processor, question: str) -> list[int]:
+        message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
+        text = processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
+        return processor.tokenizer(text.replace(processor.image_token, processor.image_token * VISUAL_TOKENS)).input_ids
+
+
+def figure_positions(image_start: int, width: int) -> torch.Tensor:
+    """[3, 1, width] multimodal rotary positions of a sequence whose only image begins at ``image_start``."""
+    side = GRID // MERGE_SIZE
+    after = torch.arange(width - image_start - VISUAL_TOKENS) + image_start + side
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    axes = (torch.zeros(VISUAL_TOKENS, dtype=torch.int64), rows.flatten(), columns.flatten())
+    before = torch.arange(image_start)
+    return torch.stack([torch.cat([before, axis + image_start, after]) for axis in axes])[:, None]
+
+
+def read_aloud(model, patches: torch.Tensor, ids: torch.Tensor, image_start: int, positions: torch.Tensor):
+    """Final hidden states [B, T, D] of conversations ``ids`` [B, T] about figures ``patches`` [B, P, 192]."""
+    tokens, deepstack = see(model.model.visual, patches)
+    embedded = model.get_input_embeddings()(ids)
+    image = slice(image_start, image_start + VISUAL_TOKENS)
+    embedded = torch.cat([embedded[:, : image.start], tokens, embedded[:, image.stop :]], dim=1)
+    is_image = torch.zeros(ids.shape, dtype=torch.bool)
+    is_image[:, image] = True
+    return model.model.language_model(
+        inputs_embeds=embedded,
+        position_ids=positions.expand(3, len(ids), -1),
+        visual_pos_masks=is_image,
+        deepstack_visual_embeds=[feature.flatten(0, 1) for feature in deepstack],
+        use_cache=False,
+    ).last_hidden_state
