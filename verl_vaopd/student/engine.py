@@ -61,7 +61,7 @@ class StudentEngine(PackedQwen3VLEngine):
         teacher_hidden = micro_batch["teacher_hidden"].values()  # [M, Dt]
 
         def loss_on_rows(batch: Batch, hidden, head):
-            return fused_linear_reverse_kl(
+            loss, kl, log_probs = fused_linear_reverse_kl(
                 hidden,
                 head,
                 teacher_hidden.to(self.teacher_head.dtype),
@@ -71,6 +71,8 @@ class StudentEngine(PackedQwen3VLEngine):
                 chunk_size=self.chunk_size,
                 token_ids=batch.response_ids,
             )
+            banned = self.layout.placeholder_ids
+            return loss, kl, as_sampled(log_probs, hidden.detach(), head.detach(), batch.response_ids, banned)
 
         rows = rows_of(micro_batch, self.vision)
         padded = not micro_batch["use_remove_padding"]
@@ -91,6 +93,23 @@ class StudentEngine(PackedQwen3VLEngine):
         metrics["drift_max"] = Metric("max", float(drift.max()) if len(drift) else 0.0)
         loss = loss * dp_size
         return loss, {"loss": loss.detach().item(), "metrics": metrics}
+
+
+def as_sampled(log_probs, hidden, head, token_ids, banned: list[int]) -> torch.Tensor:
+    """Log-probabilities over the ids that the sampler may pick: the tokenizer's without the vision placeholders.
+
+    The host bans the placeholders in vLLM, whose log-probabilities therefore leave them out; KL and VA do not. From
+    log p and the logit of the same token follows the normaliser, from it the placeholders' mass.
+
+    Args:
+        log_probs: [M] over all ids; hidden: [M, Ds]; head: [rows, Ds]; token_ids: [M].
+    Returns:
+        [M] float32, nats.
+    """
+    token_logits = (hidden * head[token_ids]).sum(-1, dtype=torch.float32)
+    banned_logits = (hidden @ head[banned].t()).float()
+    mass = (banned_logits - (token_logits - log_probs)[:, None]).exp().sum(-1)
+    return log_probs - torch.log1p(-mass.clamp(max=1 - 1e-6))
 
 
 def rows_of(micro_batch: TensorDict, vision: dict) -> list[Row]:

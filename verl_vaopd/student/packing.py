@@ -34,19 +34,18 @@ class Row:
 
 @dataclass
 class Layout:
-    """What the three vision-language tokens and sizes of a model are (all from its config)."""
+    """What this package must know of a model to lay out its inputs (all from its config)."""
 
     image_token_id: int
+    placeholder_ids: list[int]
     spatial_merge_size: int
-    patch_dim: int
 
     @classmethod
     def of(cls, config) -> "Layout":
-        vision = config.vision_config
         return cls(
             image_token_id=config.image_token_id,
-            spatial_merge_size=vision.spatial_merge_size,
-            patch_dim=vision.in_channels * vision.temporal_patch_size * vision.patch_size**2,
+            placeholder_ids=[config.image_token_id, config.video_token_id],
+            spatial_merge_size=config.vision_config.spatial_merge_size,
         )
 
 

@@ -74,13 +74,15 @@ def run(config) -> dict:
     from omegaconf import OmegaConf
     from verl.trainer.main_ppo import run_ppo
 
+    from verl_vaopd.trainer.run_log import shown_progress
     from verl_vaopd.trainer.task_runner import VAOPDTaskRunner
 
     output_dir = config.vaopd.output_dir
     os.makedirs(output_dir, exist_ok=True)
     with open(os.path.join(output_dir, "config.yaml"), "w") as f:
         f.write(OmegaConf.to_yaml(config, resolve=True))
-    run_ppo(config, task_runner_class=VAOPDTaskRunner)
+    with shown_progress(output_dir):
+        run_ppo(config, task_runner_class=VAOPDTaskRunner)
     ray.shutdown()
     with open(os.path.join(output_dir, "summary.json")) as f:
         return json.load(f)
@@ -114,6 +116,9 @@ def main(argv: list[str] | None = None) -> int:
         config = compose(config_name, overrides)
         if config.trainer.device == "cpu":
             os.environ["VERL_PLATFORM"] = "cpu"  # before verl is imported: it loads verl_vaopd.platform
+        if "RAY_ADDRESS" not in os.environ:
+            # Ray's name for a cluster of this machine alone: every daemon then binds to loopback.
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         print("checking settings, models and data", flush=True)
         check(config)
     except ValueError as error:

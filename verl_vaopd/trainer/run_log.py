@@ -1,8 +1,14 @@
-"""The folder of a run: metrics.jsonl, rollouts/, student/, summary.json, curves.png."""
+"""The folder of a run: progress.log, metrics.jsonl, rollouts/, student/, summary.json, curves.png."""
 
 import json
 import os
 import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PROGRESS = "progress.log"
 
 
 def _plain(value):
@@ -20,7 +26,13 @@ class RunLog:
     def __init__(self, output_dir: str):
         self.output_dir = output_dir
         self.metrics_path = os.path.join(output_dir, "metrics.jsonl")
+        self.progress_path = os.path.join(output_dir, PROGRESS)
         os.makedirs(os.path.join(output_dir, "rollouts"), exist_ok=True)
+
+    def say(self, text: str) -> None:
+        """A line for the person who watches: to ``progress.log``, which ``verl-vaopd train`` shows as it grows."""
+        with open(self.progress_path, "a") as f:
+            f.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
 
     def metrics(self, record: dict) -> None:
         with open(self.metrics_path, "a") as f:
@@ -87,6 +99,31 @@ class RunLog:
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target, copy_function=_link_or_copy)
         return target
+
+
+@contextmanager
+def shown_progress(output_dir: str) -> Iterator[None]:
+    """Print the lines that are added to a run's ``progress.log`` while the block runs."""
+    path = os.path.join(output_dir, PROGRESS)
+    done = threading.Event()
+    with open(path, "a+") as log:
+        log.seek(0, os.SEEK_END)
+
+        def follow():
+            while True:
+                last_look = done.wait(0.2)
+                if text := log.read():
+                    print(text, end="", flush=True)
+                if last_look:
+                    return
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
 
 def _link_or_copy(source: str, target: str) -> None:

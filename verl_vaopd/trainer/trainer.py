@@ -73,6 +73,8 @@ class VAOPDTrainer(PPOTrainerSync):
             self.config.actor_rollout_ref.vaopd_vocab_size = len(self.tokenizer)
 
     def _setup(self):
+        """The host's; then the teacher's worker group, if it has one of its own."""
+        self.run_log.say(f"loading student and teacher ({self.vaopd.teacher.placement}), starting vLLM")
         super()._setup()
         if self.vaopd.teacher.placement == "colocated":
             self.teacher_wg, self.teacher_mesh = self.actor_rollout_wg, "teacher"
@@ -92,8 +94,12 @@ class VAOPDTrainer(PPOTrainerSync):
         super().on_init_end()
         self.run_log.truncate(self.global_steps)
 
+    def on_validate_begin(self):
+        self.run_log.say(f"validating on {len(self.val_dataset)} held-out problems")
+
     def on_train_begin(self):
         super().on_train_begin()
+        self.run_log.say(f"training from step {self.global_steps} to {self.total_training_steps}")
         self._in_training = True
 
     def fit(self, agent_loop_manager):
@@ -236,10 +242,9 @@ class VAOPDTrainer(PPOTrainerSync):
         accuracy = [v for k, v in metrics.items() if k.startswith("val-core/") and "/acc/mean@" in k]
         reply = {f"val/{name}": value for name, value in self._validation_va.items()}
         reply["val/accuracy"] = sum(accuracy) / len(accuracy)
-        print(
+        self.run_log.say(
             f"validation at step {self.global_steps}: accuracy {reply['val/accuracy']:.1%}, "
-            f"mean VA {reply['val/va/mean']:.4f} nats",
-            flush=True,
+            f"mean VA {reply['val/va/mean']:.4f} nats"
         )
         if not self._in_training:  # inside training the host merges them into the step's metrics
             self.run_log.metrics({"step": self.global_steps, "time/wall": time.time(), **reply})
@@ -300,12 +305,11 @@ class VAOPDTrainer(PPOTrainerSync):
         metrics["tokens_per_s"] = sum(tag["seq_len"] for tag in batch.tags) / timing_raw["step"]
         metrics["time/wall"] = time.time()
         self.run_log.metrics(metrics)
-        print(
+        self.run_log.say(
             f"step {global_steps}/{self.total_training_steps}  loss {metrics['loss']:.4f}  "
             f"KL high {metrics['kl/high']:.4f} low {metrics['kl/low']:.4f}  VA {metrics['va/mean']:.4f} "
             f"(top 10%: {metrics['va/top10_share']:.0%})  accuracy {metrics['accuracy']:.1%}  "
-            f"drift {metrics['drift/mean']:.1e}  {timing_raw['step']:.1f} s",
-            flush=True,
+            f"drift {metrics['drift/mean']:.1e}  {timing_raw['step']:.1f} s"
         )
 
 

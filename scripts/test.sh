@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Sets up what is missing and passes the tests, linters included.
+#
+#   bash scripts/test.sh [--fast] [pytest arguments]
+#
+#   --fast   leaves out the tests that start the whole stack
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+pytest_args=(--durations=10)
+if [[ "${1:-}" == --fast ]]; then
+  shift
+  pytest_args+=(-m "not stack")
+fi
+
+bash scripts/setup.sh --dev
+
+unset RAY_ADDRESS
+export HF_HUB_OFFLINE=1
+export TOKENIZERS_PARALLELISM=false
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}"
+export PYTHONUNBUFFERED=1
+
+exec "${VAOPD_VENV:-.venv}/bin/python" -m pytest "${pytest_args[@]}" "$@"

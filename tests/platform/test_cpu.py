@@ -1,0 +1,38 @@
+"""verl on CPU as a plugin: chosen by VERL_PLATFORM, absent otherwise."""
+
+import os
+import subprocess
+import sys
+
+SHOW = """
+import verl
+from verl.plugin.platform.platform_manager import PlatformRegistry, get_platform
+import importlib.metadata, sys
+print(sorted(PlatformRegistry.registered_names()), "verl_vaopd.platform.cpu" in sys.modules)
+if "cpu" in PlatformRegistry.registered_names():
+    platform = get_platform()
+    from verl.utils.device import get_device_id, get_nccl_backend, get_torch_device
+    device = get_torch_device()
+    print(platform.device_name, get_device_id(), get_nccl_backend(), importlib.metadata.version("vllm"))
+    free, total = device.mem_get_info()
+    assert 0 < free < total == device.get_device_properties().total_memory
+    assert 0 < device.memory_allocated() <= device.max_memory_allocated() * 1.05
+    device.manual_seed(3)
+"""
+
+
+def run(**env) -> list[str]:
+    clean = {k: v for k, v in os.environ.items() if k != "VERL_PLATFORM"}
+    result = subprocess.run([sys.executable, "-c", SHOW], env=clean | env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def test_plugin_registers_the_platform_when_asked():
+    lines = run(VERL_PLATFORM="cpu")
+    assert lines[0] == "['amd', 'cpu', 'huawei', 'nvidia'] True"
+    assert lines[1].startswith("cpu cpu gloo 0.24.0") and lines[1].endswith("+cpu")
+
+
+def test_plugin_does_nothing_otherwise():
+    assert run() == ["['amd', 'huawei', 'nvidia'] False"]

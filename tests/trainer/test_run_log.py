@@ -1,0 +1,54 @@
+"""The folder of a run: nothing logged twice after a resume, a summary that matches the log, a picture."""
+
+import json
+import time
+
+from PIL import Image
+
+from verl_vaopd.trainer.run_log import RunLog, shown_progress, summary_table
+
+
+def fill(log: RunLog, steps: int) -> None:
+    log.metrics({"step": 0, "val/accuracy": 0.25, "val/va/mean": 0.01, "val/va/top10_share": 0.9})
+    for step in range(1, steps + 1):
+        record = {"step": step, "loss": 1.0 / step, "kl/high": 2.0 / step, "kl/low": 0.5 / step, "va/mean": 0.1 * step}
+        record |= {"accuracy": 0.1 * step, "time/step": 2.0}
+        if step == steps:
+            record |= {"val/accuracy": 0.75, "val/va/mean": 0.04, "val/va/top10_share": 0.95}
+        log.metrics(record)
+
+
+def test_summary_table_and_figure(tmp_path):
+    log = RunLog(str(tmp_path))
+    fill(log, 3)
+    hf = tmp_path / "checkpoints" / "global_step_3" / "actor" / "huggingface"
+    hf.mkdir(parents=True)
+    (hf / "config.json").write_text("{}")
+    (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("3")
+    summary = log.finish(str(tmp_path / "checkpoints"))
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert summary["before"]["accuracy"] == 0.25 and summary["after"]["accuracy"] == 0.75
+    assert (tmp_path / "student" / "config.json").read_text() == "{}"
+    assert Image.open(tmp_path / "curves.png").size[0] > 800
+    table = summary_table(summary)
+    assert "25.0%" in table and "75.0%" in table and str(tmp_path / "student") in table
+
+
+def test_resumed_run_logs_no_step_twice(tmp_path):
+    log = RunLog(str(tmp_path))
+    fill(log, 4)
+    log.truncate(2)  # the checkpoint of step 2
+    assert [record["step"] for record in log.read()] == [0, 1, 2]
+    log.truncate(0)  # from scratch in the same folder: the validation of step 0 will be logged again
+    assert log.read() == []
+
+
+def test_progress_is_shown_as_it_is_written(tmp_path, capsys):
+    log = RunLog(str(tmp_path))
+    log.say("of an earlier run")
+    with shown_progress(str(tmp_path)):
+        log.say("step 1/3")
+        time.sleep(0.5)
+        assert "step 1/3" in capsys.readouterr().out
+        log.say("the last line")
+    assert "the last line" in capsys.readouterr().out
