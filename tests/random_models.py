@@ -21,9 +21,7 @@ def make_checkpoint(path, hidden: int, layers: int, head_rows: int, tied: bool, 
             num_key_value_heads=2,
             head_dim=16,
             vocab_size=head_rows,
-            rope_parameters=dict(
-                rope_type="default", rope_theta=1e4, mrope_section=[4, 2, 2], mrope_interleaved=True
-            ),
+            rope_parameters=dict(rope_type="default", rope_theta=1e4, mrope_section=[4, 2, 2], mrope_interleaved=True),
             tie_word_embeddings=tied,
             max_position_embeddings=1024,
         ),

@@ -136,9 +136,7 @@ def test_rows_of_weight_zero_are_skipped_even_if_they_hold_nan():
     hidden, head, teacher_hidden, teacher_head, weights = inputs()
     clean = gradients(fused, hidden, head, teacher_hidden, teacher_head, weights)
     hidden[1], teacher_hidden[M - 1] = float("nan"), float("nan")
-    for one, other in zip(
-        gradients(fused, hidden, head, teacher_hidden, teacher_head, weights), clean, strict=True
-    ):
+    for one, other in zip(gradients(fused, hidden, head, teacher_hidden, teacher_head, weights), clean, strict=True):
         assert torch.equal(one, other)
     assert clean[1][1] == 0 and clean[1][M - 1] == 0 and not clean[2][1].any()
 

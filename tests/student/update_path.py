@@ -32,7 +32,8 @@ def nested(rows):
 
 def build(folder, world):
     def model_config(name):
-        return HFModelConfig(path=f"{folder}/{name}", load_tokenizer=False, override_config={"attn_implementation": "sdpa"})
+        override = {"attn_implementation": "sdpa"}
+        return HFModelConfig(path=f"{folder}/{name}", load_tokenizer=False, override_config=override)
 
     checkpoint = CheckpointConfig()
     student = StudentEngine(
@@ -118,9 +119,7 @@ def main(rank: int, world: int, folder: str) -> None:
             "loss": float(loss) / world,
             "gradients": gradients,
             "scores": order,
-            "hidden": list(scores["teacher_hidden"].unbind()),
             "micro_batches": len(output["loss"]),
-            "metrics": {k: [sum(m.values) if m.aggregation.value == "sum" else max(m.values) for m in v] if isinstance(v, list) else v.aggregate() for k, v in output["metrics"].items()},
         }
     if rank == 0:
         torch.save(results, f"{folder}/results_{world}.pt")

@@ -39,7 +39,9 @@ def test_both_components_off_is_standard_opd():
 def test_each_component_changes_the_coefficients():
     full = compute_coefficients(*scores(), MASK, PROMPTS, config()).coefficients
     for switch in ("rollout_weighting", "token_grouping"):
-        assert not torch.allclose(full, compute_coefficients(*scores(), MASK, PROMPTS, config(**{switch: False})).coefficients)
+        assert not torch.allclose(
+            full, compute_coefficients(*scores(), MASK, PROMPTS, config(**{switch: False})).coefficients
+        )
 
 
 def test_all_zero_va_is_loud():

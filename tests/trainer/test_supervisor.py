@@ -9,7 +9,9 @@ import time
 import psutil
 import pytest
 
-SUPERVISE = "import sys; from verl_vaopd.trainer.supervisor import run_supervised; sys.exit(run_supervised(sys.argv[1:]))"
+SUPERVISE = (
+    "import sys; from verl_vaopd.trainer.supervisor import run_supervised; sys.exit(run_supervised(sys.argv[1:]))"
+)
 # A command whose grandchild detaches from everything, as Ray's daemons do.
 LEAVES_A_DAEMON = """
 import subprocess, sys, time
@@ -46,7 +48,9 @@ def test_signals_end_everything(signum):
 
 
 def test_second_signal_does_not_wait():
-    process = supervise("import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(600)")
+    process = supervise(
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(600)"
+    )
     daemon = int(process.stdout.readline())
     assert process.stdout.readline() == "deaf\n"
     for _ in range(2):

@@ -55,8 +55,7 @@ class StudentEngine(PackedQwen3VLEngine):
         micro_batch = micro_batch.to(get_device_id())
         dp_size = self.get_data_parallel_size()
         fields = {
-            name: micro_batch[name].values().float()
-            for name in ("token_weights", "high_va", "rollout_log_probs")
+            name: micro_batch[name].values().float() for name in ("token_weights", "high_va", "rollout_log_probs")
         }  # each [M]
         teacher_hidden = micro_batch["teacher_hidden"].values()  # [M, Dt]
 
@@ -117,6 +116,4 @@ def rows_of(micro_batch: TensorDict, vision: dict) -> list[Row]:
     lengths = micro_batch["response_mask"].offsets().diff().tolist()
     input_ids = micro_batch["input_ids"].unbind()
     uids = list(micro_batch["uid"])
-    return [
-        Row(ids.cpu(), length, vision.get(uid)) for ids, length, uid in zip(input_ids, lengths, uids, strict=True)
-    ]
+    return [Row(ids.cpu(), length, vision.get(uid)) for ids, length, uid in zip(input_ids, lengths, uids, strict=True)]

@@ -77,9 +77,9 @@ def mrope_positions(input_ids: torch.Tensor, image_grid_thw: torch.Tensor | None
         first = where[taken]
         pieces.append(torch.arange(position, position + first - start).expand(3, -1))
         position += first - start
-        grid = torch.stack(
-            torch.meshgrid(torch.arange(t), torch.arange(h), torch.arange(w), indexing="ij")
-        ).reshape(3, -1)
+        grid = torch.stack(torch.meshgrid(torch.arange(t), torch.arange(h), torch.arange(w), indexing="ij")).reshape(
+            3, -1
+        )
         pieces.append(grid + position)
         position += max(h, w)
         start, taken = first + t * h * w, taken + t * h * w

@@ -94,7 +94,9 @@ def check_row(row: dict, processor, data_config, degradation_ratio: float) -> in
     )
     given = row.get(data_config.image_key) or []
     if placeholders != len(given):
-        raise ValueError(f"field {data_config.prompt_key!r} has {placeholders} <image> placeholders for {len(given)} images")
+        raise ValueError(
+            f"field {data_config.prompt_key!r} has {placeholders} <image> placeholders for {len(given)} images"
+        )
     builder = VisionDataset.__new__(VisionDataset)  # its message builder, without loading the file again
     builder.image_key, builder.video_key, builder.audio_key = data_config.image_key, "videos", "audios"
     builder.processor = processor

@@ -183,7 +183,7 @@ class VAOPDTrainer(PPOTrainerSync):
             }
         )
         if len(batch) < rollouts:
-            raise RuntimeError(f"{len(batch)} rollouts arrived, {rollouts} were asked for: see the rollout worker's log")
+            raise RuntimeError(f"{len(batch)} rollouts came for {rollouts} asked for: see the rollout worker's log")
         output = self.actor_rollout_wg.update_actor(selected)
         student = reduce_metrics(output["metrics"])
         tokens, high = student["tokens"], student["high_tokens"]
@@ -208,7 +208,10 @@ class VAOPDTrainer(PPOTrainerSync):
                 f"(vaopd.max_drift={limit}): they do not run the same model"
             )
         if not all(map(torch.isfinite, torch.tensor([metrics["loss"], metrics["grad_norm"]]))):
-            raise RuntimeError(f"step {self.global_steps}: loss {metrics['loss']}, gradient norm {metrics['grad_norm']}")
+            raise RuntimeError(
+                f"step {self.global_steps}: loss {metrics['loss']}, gradient norm {metrics['grad_norm']}; "
+                "verl skipped the update of a gradient that is not finite"
+            )
 
     @staticmethod
     def _select(batch: KVBatchMeta, fields: list[str]) -> KVBatchMeta:

@@ -1,0 +1,222 @@
+"""The whole stack on CPU: Ray, TransferQueue, vLLM, FSDP, the console script and the recipe.
+
+Each start of the stack takes minutes, so each proves much.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = pytest.mark.stack
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command, timeout=1800, **env) -> subprocess.CompletedProcess:
+    """Run to the end; the run's own words are part of every failure."""
+    result = subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+    )
+    print(result.stdout[-6000:])
+    return result
+
+
+def train(output: Path, student: Path, teacher: Path, data: Path, *overrides):
+    return run(
+        sys.executable,
+        "-m",
+        "verl_vaopd.cli",
+        "train",
+        "--config-name",
+        "tiny_cpu",
+        f"actor_rollout_ref.model.path={student}",
+        f"vaopd.teacher.path={teacher}",
+        f"data.train_files={data}",
+        f"data.val_files={data}",
+        f"vaopd.output_dir={output}",
+        *overrides,
+    )
+
+
+def records(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def stack_processes() -> set[int]:
+    """Ray, vLLM and training processes of this machine."""
+    words = ("raylet", "gcs_server", "ray::", "VLLM", "EngineCore", "verl_vaopd.trainer.main")
+    found = set()
+    for process in psutil.process_iter(["cmdline", "name"]):
+        text = " ".join(process.info["cmdline"] or []) + " " + (process.info["name"] or "")
+        if any(word in text for word in words):
+            found.add(process.pid)
+    return found
+
+
+def mixed_rows(path: Path, count: int) -> Path:
+    """Rows with one image, with two images and with text only, in turn."""
+    from verl_vaopd.data.synthetic_geometry import make_row
+
+    rows = []
+    for index in range(count):
+        row, other = make_row("train", 2 * index), make_row("train", 2 * index + 1)
+        kind = index % 3
+        row["images"] = [row["images"], row["images"] + other["images"], []][kind]
+        row["prompt"] = [{"role": "user", "content": "<image>" * len(row["images"]) + "Add the numbers."}]
+        rows.append(row)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def self_distilled(tmp_path_factory):
+    """A student distilled from itself: Standard OPD, teacher in a pool of its own, mixed rows; then resumed."""
+    from verl_vaopd.tiny.models import random_models
+
+    folder = tmp_path_factory.mktemp("self")
+    student, _ = random_models(folder / "models")
+    data = mixed_rows(folder / "data.parquet", 12)
+    settings = [
+        "vaopd.method=opd",
+        "vaopd.teacher.placement=separate",
+        "vaopd.teacher.n_gpus_per_node=1",
+        "data.train_batch_size=6",
+        "actor_rollout_ref.rollout.n=3",
+        "data.val_max_samples=6",
+        "actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=2",
+        "vaopd.max_drift=1e-5",
+        "trainer.save_freq=1",
+        "trainer.test_freq=2",
+    ]
+    before = stack_processes()
+    first = train(folder / "run", student, student, data, *settings, "trainer.total_training_steps=2")
+    left_first = stack_processes() - before
+    logged = records(folder / "run") if first.returncode == 0 else []
+    second = train(folder / "run", student, student, data, *settings, "trainer.total_training_steps=3")
+    return {"folder": folder, "first": first, "left": left_first, "logged": logged, "second": second}
+
+
+def test_self_distillation_has_no_loss(self_distilled):
+    """Teacher == student: KL below 1e-6 at step 1, through the whole stack; and no process is left."""
+    assert self_distilled["first"].returncode == 0
+    assert not self_distilled["left"]
+    step_1 = self_distilled["logged"][1]
+    assert step_1["step"] == 1
+    assert 0 <= step_1["loss"] < 1e-6 and abs(step_1["kl/mean"]) < 1e-6
+
+
+def test_vllm_and_trainer_agree(self_distilled):
+    for record in self_distilled["logged"][1:]:
+        assert record["drift/mean"] < 1e-5
+
+
+def test_rollouts_are_logged_token_by_token(self_distilled):
+    path = self_distilled["folder"] / "run" / "rollouts" / "step_1.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == 2 * 3  # two prompts, three siblings
+    for row in rows:
+        assert len(row["va"]) == len(row["coefficient"]) == len(row["tokens"]) == len(row["token_ids"])
+        # Standard OPD: six prompts, three rollouts each, every token of a rollout the same.
+        assert row["coefficient"] == pytest.approx([1 / (6 * 3 * len(row["va"]))] * len(row["va"]), rel=1e-5)
+
+
+def test_run_resumes_where_it_stopped(self_distilled):
+    assert self_distilled["second"].returncode == 0
+    run_folder = self_distilled["folder"] / "run"
+    assert [record["step"] for record in records(run_folder) if "loss" in record] == [1, 2, 3]
+    assert records(run_folder)[: len(self_distilled["logged"])] == self_distilled["logged"]
+    assert json.loads((run_folder / "summary.json").read_text())["steps"] == 3
+
+
+GENERATE = """
+import json, os, sys
+os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
+import io
+from datasets import load_dataset
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+student, data = sys.argv[1:]
+processor = AutoProcessor.from_pretrained(student)
+row = load_dataset("parquet", data_files=data, split="train")[0]
+image = Image.open(io.BytesIO(row["images"][0]["bytes"])).convert("RGB")
+question = row["prompt"][0]["content"].removeprefix("<image>")
+chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+inputs = processor(text=[text], images=[image], return_tensors="pt")
+model = AutoModelForImageTextToText.from_pretrained(student)
+plain = model.generate(**inputs, do_sample=False, max_new_tokens=48)[0, inputs["input_ids"].shape[1]:]
+from vllm import LLM, SamplingParams
+llm = LLM(student, dtype="float32", enforce_eager=True, max_model_len=256, limit_mm_per_prompt={"image": 1, "video": 0})
+prompt = {"prompt": text, "multi_modal_data": {"image": image}}
+served = llm.generate(prompt, SamplingParams(temperature=0, max_tokens=48))
+decode = lambda ids: processor.tokenizer.decode(list(ids), skip_special_tokens=True)
+print("ANSWERS", json.dumps([decode(plain), decode(served[0].outputs[0].token_ids)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """``bash recipes/vaopd_tiny_cpu.sh`` as the README gives it; models and data are made if missing."""
+    folder = tmp_path_factory.mktemp("recipe")
+    before = stack_processes()
+    result = run("bash", "recipes/vaopd_tiny_cpu.sh", RUN_DIR=str(folder / "run"))
+    return {"folder": folder / "run", "result": result, "left": stack_processes() - before}
+
+
+def test_recipe_distils_a_student_that_reads(recipe):
+    assert recipe["result"].returncode == 0
+    assert not recipe["left"]
+    summary = json.loads((recipe["folder"] / "summary.json").read_text())
+    before, after = summary["before"], summary["after"]
+    assert after["accuracy"] >= 2 * before["accuracy"] and after["accuracy"] > 0.6
+    steps = [record for record in records(recipe["folder"]) if "loss" in record]
+    assert len(steps) == 40 and steps[-1]["loss"] < steps[0]["loss"]
+    assert all(record["drift/mean"] < 1e-5 for record in steps)
+    assert (recipe["folder"] / "curves.png").stat().st_size > 10_000
+    assert "held-out accuracy" in recipe["result"].stdout
+
+
+def test_exported_student_answers_in_transformers_and_vllm(recipe):
+    tiny = Path(os.environ.get("VAOPD_TINY_DIR", Path(os.environ.get("VAOPD_CACHE", ROOT / ".cache")) / "tiny"))
+    data = tiny / "data" / "test.parquet"
+    result = run(sys.executable, "-c", GENERATE, recipe["folder"] / "student", data, timeout=600)
+    assert result.returncode == 0
+    line = next(line for line in result.stdout.splitlines() if line.startswith("ANSWERS "))
+    plain, served = json.loads(line.removeprefix("ANSWERS "))
+    assert plain == served and "\\boxed{" in plain
+
+
+def test_bad_input_is_refused_before_anything_starts(recipe, tmp_path):
+    """A teacher with another tokenizer, and a row without its image: named, with exit code 2."""
+    from verl_vaopd.tiny.models import random_models
+
+    student, teacher = random_models(tmp_path)
+    data = mixed_rows(tmp_path / "data.parquet", 3)
+    shutil.copytree(teacher, tmp_path / "other")
+    tokenizer = json.loads((tmp_path / "other" / "tokenizer.json").read_text())
+    first, second = list(tokenizer["model"]["vocab"])[:2]
+    vocab = tokenizer["model"]["vocab"]
+    vocab[first], vocab[second] = vocab[second], vocab[first]
+    (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    result = train(tmp_path / "run", student, tmp_path / "other", data)
+    assert result.returncode == 2 and "tokenizer ids" in result.stdout
+
+    rows = pq.read_table(data).to_pylist()
+    rows[1]["images"] = []
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "bad.parquet")
+    result = train(tmp_path / "run", student, teacher, tmp_path / "bad.parquet")
+    assert result.returncode == 2 and "row 1" in result.stdout and "placeholder" in result.stdout
+    assert not (tmp_path / "run").exists()
