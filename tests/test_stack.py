@@ -81,6 +81,17 @@ def mixed_rows(path: Path, count: int) -> Path:
     return path
 
 
+def one_question(path: Path, count: int) -> Path:
+    """Rows that tokenise to the same number of tokens."""
+    from verl_vaopd.data.synthetic_geometry import make_row
+
+    rows = [make_row("train", index) for index in range(count)]
+    for row in rows:
+        row["prompt"] = [{"role": "user", "content": "<image>Add the numbers."}]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
 @pytest.fixture(scope="module")
 def self_distilled(tmp_path_factory):
     """A student distilled from itself: Standard OPD, teacher in a pool of its own, mixed rows; then resumed."""
@@ -105,7 +116,10 @@ def self_distilled(tmp_path_factory):
     first = train(folder / "run", student, student, data, *settings, "trainer.total_training_steps=2")
     left_first = stack_processes() - before
     logged = records(folder / "run") if first.returncode == 0 else []
-    second = train(folder / "run", student, student, data, *settings, "trainer.total_training_steps=3")
+    # The resumed step has rows of one length only: one question, one image size, answers of the full length.
+    equal = one_question(folder / "equal.parquet", 12)
+    settings += ["actor_rollout_ref.rollout.ignore_eos=true", "trainer.total_training_steps=3"]
+    second = train(folder / "run", student, student, equal, *settings)
     return {"folder": folder, "first": first, "left": left_first, "logged": logged, "second": second}
 
 
@@ -139,6 +153,13 @@ def test_run_resumes_where_it_stopped(self_distilled):
     assert [record["step"] for record in records(run_folder) if "loss" in record] == [1, 2, 3]
     assert records(run_folder)[: len(self_distilled["logged"])] == self_distilled["logged"]
     assert json.loads((run_folder / "summary.json").read_text())["steps"] == 3
+
+
+def test_rows_of_equal_length_train(self_distilled):
+    path = self_distilled["folder"] / "run" / "rollouts" / "step_3.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {len(row["token_ids"]) for row in rows} == {64} and len({row["question"] for row in rows}) == 1
+    assert records(self_distilled["folder"] / "run")[-1]["loss"] < 1e-3  # still its own teacher, but for two updates
 
 
 GENERATE = """

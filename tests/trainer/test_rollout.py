@@ -1,0 +1,61 @@
+"""Both views of a prompt's images are made once per prompt, aligned patch by patch."""
+
+import asyncio
+import io
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from verl_vaopd.data.synthetic_geometry import make_row
+from verl_vaopd.tiny.processor import make_processor
+from verl_vaopd.trainer import rollout
+from verl_vaopd.trainer.rollout import VisionAgentLoopWorker, without_images
+from verl_vaopd.trainer.vision import encode_views
+
+
+def chat():
+    image = Image.open(io.BytesIO(make_row("train", 0)["images"][0]["bytes"]))
+    return [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": "Add."}]}]
+
+
+def test_views_are_encoded_once_per_prompt(monkeypatch):
+    processor = make_processor()
+    encoded, stored, rollouts = [], {}, []
+
+    class CountingImageProcessor:
+        def __call__(self, images, **kwargs):
+            encoded.append(len(images))
+            return processor.image_processor(images=images, **kwargs)
+
+    async def put(uid, views):
+        stored[uid] = views
+
+    async def four_rollouts(self, prompt, sampling_params, trajectory, trace=False):
+        for _ in range(4):
+            rollouts.append(self._compute_multi_modal_inputs(None, None))
+
+    worker = VisionAgentLoopWorker.__new__(VisionAgentLoopWorker)
+    worker.processor = SimpleNamespace(image_processor=CountingImageProcessor())
+    worker.config = SimpleNamespace(vaopd=SimpleNamespace(degradation_ratio=0.1))
+    monkeypatch.setattr(rollout, "put_views", put)
+    monkeypatch.setattr(VisionAgentLoopWorker.__mro__[1], "_run_prompt", four_rollouts)
+
+    asyncio.run(worker._run_prompt({"uid": "a", "raw_prompt": chat()}, {}, {}))
+    asyncio.run(worker._run_prompt({"uid": "b", "raw_prompt": [{"role": "user", "content": "no image"}]}, {}, {}))
+    assert encoded == [1, 1]  # one prompt has an image: one pass a view
+    assert list(stored) == ["a"] and rollouts == [{}] * 8
+    views = stored["a"]
+    assert views["pixel_values"].shape == views["pixel_values_degraded"].shape
+    assert not torch.equal(views["pixel_values"], views["pixel_values_degraded"])
+
+
+def test_degradation_that_changes_the_grid_is_refused():
+    image = chat()[0]["content"][0]["image"].convert("RGB")
+    with pytest.raises(ValueError, match="another patch grid"):
+        encode_views([image], make_processor().image_processor, lambda image: image.resize((128, 64)))
+
+
+def test_rollout_rows_keep_no_image():
+    assert without_images(chat())[0]["content"] == [{"type": "image"}, {"type": "text", "text": "Add."}]
