@@ -2,7 +2,7 @@
 
 import os
 
-from datasets import load_dataset
+import pyarrow.parquet as pq
 from PIL import Image
 from transformers import AutoConfig, AutoProcessor
 
@@ -74,13 +74,16 @@ def check_rows(files, setting: str, processor, data_config, degradation_ratio: f
     for path in files:
         if not os.path.exists(path):
             raise ValueError(f"{setting}: {path} does not exist")
-        rows = load_dataset("parquet", data_files=path, split="train")
+        table = pq.ParquetFile(path)
+        columns = table.schema_arrow.names
         for column in (data_config.prompt_key, "data_source", "reward_model"):
-            if column not in rows.column_names:
-                raise ValueError(f"{setting}: {path} has no column {column!r} (it has {', '.join(rows.column_names)})")
-        for index in range(min(ROWS_CHECKED, len(rows))):
+            if column not in columns:
+                raise ValueError(f"{setting}: {path} has no column {column!r} (it has {', '.join(columns)})")
+        if table.metadata.num_rows == 0:
+            raise ValueError(f"{setting}: {path} has no rows")
+        for index, row in enumerate(next(table.iter_batches(ROWS_CHECKED)).to_pylist()):
             try:
-                check_row(rows[index], processor, data_config, degradation_ratio)
+                check_row(row, processor, data_config, degradation_ratio)
             except (ValueError, OSError, AssertionError, KeyError, Image.DecompressionBombError) as error:
                 raise ValueError(f"{setting}: {path}, row {index}: {error}") from error
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import ray
+import transfer_queue as tq
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
@@ -10,6 +11,7 @@ from verl.utils.model import compute_position_id_with_mask
 
 from verl_vaopd.algorithm import pixelate
 from verl_vaopd.data.dataset import images_of
+from verl_vaopd.trainer.run_log import RunLog
 from verl_vaopd.trainer.vision import encode_views, put_views
 
 
@@ -32,21 +34,46 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
         """Before the host's: encode both views and store them under the prompt's uid."""
-        images = images_of(prompt["raw_prompt"])
-        if images:
-            ratio = self.config.vaopd.degradation_ratio
-            views = await asyncio.get_running_loop().run_in_executor(
-                None, encode_views, images, self.processor.image_processor, lambda image: pixelate(image, ratio)
-            )
-            await put_views(prompt["uid"], views)
+        try:
+            images = images_of(prompt["raw_prompt"])
+            if images:
+                ratio = self.config.vaopd.degradation_ratio
+                views = await asyncio.get_running_loop().run_in_executor(
+                    None, encode_views, images, self.processor.image_processor, lambda image: pixelate(image, ratio)
+                )
+                await put_views(prompt["uid"], views)
+        except Exception as error:
+            # This coroutine is nobody's: an error that left it would leave the driver waiting for the prompt.
+            self._report(prompt, error)
+            partition = "val" if trajectory["validate"] else "train"
+            await tq.async_kv_put(key=prompt["uid"], partition_id=partition, tag={"status": "failure"})
+            return
         await super()._run_prompt(prompt, sampling_params, trajectory, trace)
+
+    async def _run_agent_loop(self, sampling_params, trajectory, **kwargs):
+        """The host's, whose errors reach the person who watches; the driver then stops for want of rollouts."""
+        try:
+            return await super()._run_agent_loop(sampling_params, trajectory, **kwargs)
+        except Exception as error:
+            self._report(kwargs, error)
+            raise
+
+    def _report(self, row: dict, error: Exception) -> None:
+        name = (row.get("extra_info") or {}).get("id", f"index {row.get('index')}")
+        RunLog(self.config.vaopd.output_dir).say(f"rollout of row {name} failed: {type(error).__name__}: {error}")
 
     async def _agent_loop_postprocess(self, output: AgentLoopOutput | list, validate: bool, **kwargs) -> None:
         """Before the host's: a rollout row keeps the chat's text, not its images."""
         kwargs["raw_prompt"] = without_images(kwargs["raw_prompt"])
+        limit = self.rollout_config.prompt_length
         for part in output if isinstance(output, list) else [output]:
             if not part.response_ids:
-                raise RuntimeError(f"prompt {kwargs['uid']}: vLLM returned a response without any token")
+                raise RuntimeError("vLLM returned a response without any token")
+            if len(part.prompt_ids) >= limit:  # the host cuts a text-only prompt to the limit, silently
+                raise ValueError(
+                    f"the prompt has {limit} tokens or more, data.max_prompt_length is {limit}: raise it above the "
+                    "longest prompt or take the row out (prompts are never cut)"
+                )
         await super()._agent_loop_postprocess(output, validate, **kwargs)
 
     def _compute_multi_modal_inputs(self, output, input_ids) -> dict:

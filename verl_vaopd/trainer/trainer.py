@@ -118,6 +118,9 @@ class VAOPDTrainer(PPOTrainerSync):
             )
             metrics.update(sampling_metrics)
             self.on_sample_end()
+        wanted = sample_batch_size * self.config.actor_rollout_ref.rollout.n
+        if len(batch) != wanted:
+            raise RuntimeError(f"{len(batch)} rollouts came, {wanted} were asked for: progress.log names the rows")
         batch = self._balance_batch(batch, metrics=metrics)
         with marked_timer("teacher", timing_raw, color="olive"):
             self._score_views(batch)
@@ -171,7 +174,6 @@ class VAOPDTrainer(PPOTrainerSync):
     def _update_student(self, batch: KVBatchMeta, metrics: dict) -> None:
         """One optimiser step on sum(coefficient * KL_t)."""
         actor = self.config.actor_rollout_ref.actor
-        rollouts = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
         selected = self._select(batch, STUDENT_FIELDS)
         selected.extra_info.update(
             {
@@ -182,8 +184,6 @@ class VAOPDTrainer(PPOTrainerSync):
                 "dataloader_kwargs": {"shuffle": False},
             }
         )
-        if len(batch) < rollouts:
-            raise RuntimeError(f"{len(batch)} rollouts came for {rollouts} asked for: see the rollout worker's log")
         output = self.actor_rollout_wg.update_actor(selected)
         student = reduce_metrics(output["metrics"])
         tokens, high = student["tokens"], student["high_tokens"]
