@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from verl_vaopd.trainer.config import TeacherConfig, VAOPDConfig, validate_host_settings
-from verl_vaopd.trainer.main import compose, instantiate
+from verl_vaopd.trainer.main import check, compose, instantiate
 
 REQUIRED = [
     "vaopd.teacher.path=teacher",
@@ -27,6 +27,11 @@ def test_shipped_configs_compose_and_are_valid(name):
     assert config.data.train_batch_size == 16
     optim = config.actor_rollout_ref.actor.optim
     assert (list(optim.betas), optim.weight_decay, optim.clip_grad) == ([0.9, 0.95], 0.1, 1.0)
+
+
+def test_required_settings_that_are_missing_are_named():
+    with pytest.raises(ValueError, match="not set: vaopd.teacher.path$"):
+        compose("tiny_cpu", REQUIRED[1:])
 
 
 def test_yaml_and_dataclass_hold_the_same_fields():
@@ -73,3 +78,9 @@ def test_wrong_settings_are_refused_by_name(override, says):
 def test_host_settings_that_would_change_the_loss_are_refused(override, says):
     with pytest.raises(ValueError, match=says):
         validate_host_settings(compose("tiny_cpu", [*REQUIRED, override]))
+
+
+def test_what_the_host_refuses_is_a_refusal_too():
+    config = compose("tiny_cpu", [*REQUIRED, "data.train_batch_size=3", "trainer.n_gpus_per_node=7"])
+    with pytest.raises(ValueError, match="verl refuses the config.*batch"):
+        check(config)

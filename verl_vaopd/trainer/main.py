@@ -20,11 +20,15 @@ verl.trainer.config) and of this package's section `vaopd`; recipes/ holds compl
 """
 
 
+RAY_LOGS = "/tmp/ray/session_latest/logs"
+REQUIRED = ("actor_rollout_ref.model.path", "vaopd.teacher.path", "data.train_files", "data.val_files")
+
+
 def compose(config_name: str, overrides: list[str]):
     """The resolved hydra config of this package's YAML, verl's YAML and ``overrides``.
 
     Raises:
-        ValueError: an override that is malformed or names an unknown setting.
+        ValueError: an override that is malformed or names an unknown setting, or a required setting that is missing.
     """
     from importlib.util import find_spec
 
@@ -37,21 +41,36 @@ def compose(config_name: str, overrides: list[str]):
     host_configs = os.path.join(find_spec("verl").submodule_search_locations[0], "trainer", "config")
     with initialize_config_module("verl_vaopd.config", version_base=None):
         try:
-            return hydra_compose(config_name, overrides=[f"hydra.searchpath=[file://{host_configs}]", *overrides])
+            config = hydra_compose(config_name, overrides=[f"hydra.searchpath=[file://{host_configs}]", *overrides])
         except (HydraException, OmegaConfBaseException) as error:
             raise ValueError(f"{error}".strip()) from error
+    missing = [name for name in REQUIRED if _is_missing(config, name)]
+    if missing:
+        raise ValueError(f"not set: {', '.join(missing)}")
+    return config
+
+
+def _is_missing(config, name: str) -> bool:
+    from omegaconf import OmegaConf
+
+    section, _, key = name.rpartition(".")
+    return OmegaConf.is_missing(OmegaConf.select(config, section), key)
 
 
 def check(config) -> None:
     """All checks that need no worker. Raises ValueError, which says what to mend."""
-    from verl.utils.config import omega_conf_to_dataclass
+    from hydra.errors import InstantiationException
+    from verl.utils.config import validate_config
 
     from verl_vaopd.trainer.config import VAOPDConfig, validate_host_settings
     from verl_vaopd.trainer.preflight import check_models, check_rows
 
     vaopd: VAOPDConfig = instantiate(config)
     validate_host_settings(config)
-    omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    try:
+        validate_config(config, use_reference_policy=False, use_critic=False)
+    except (AssertionError, InstantiationException) as error:  # the host's own refusals
+        raise ValueError(f"verl refuses the config: {error}") from error
     processor = check_models(config.actor_rollout_ref.model.path, vaopd.teacher.path)
     for setting in ("train_files", "val_files"):
         check_rows(config.data[setting], f"data.{setting}", processor, config.data, vaopd.degradation_ratio)
@@ -130,6 +149,8 @@ def main(argv: list[str] | None = None) -> int:
         print(OmegaConf.to_yaml(config, resolve=True))
         return 0
 
+    from ray.exceptions import RayError
+
     from verl_vaopd.trainer.run_log import summary_table
 
     print(f"run folder: {config.vaopd.output_dir}\nstarting Ray, vLLM, student and teacher", flush=True)
@@ -138,6 +159,10 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("verl-vaopd train: stopped", file=sys.stderr)
         return 130
+    except RayError as error:
+        reason = getattr(error, "cause", None) or error  # a task's own exception, or a worker that died
+        print(f"{error}\nverl-vaopd train: {reason}\nlogs of all workers: {RAY_LOGS}", file=sys.stderr)
+        return 1
     return 0
 
 
