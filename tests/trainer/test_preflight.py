@@ -34,6 +34,12 @@ def test_models_that_fit_pass(models):
     assert check_models(str(models[0]), str(models[1])).tokenizer.eos_token == "<|im_end|>"
 
 
+@pytest.mark.parametrize("path", ["/no/such/folder", "no-such-owner/no-such-model"])
+def test_model_that_is_nowhere_is_named(models, path):
+    with pytest.raises(ValueError, match=f"{path} is no folder here"):
+        check_models(str(models[0]), path)
+
+
 def swap_two_ids(tokenizer):
     vocab = tokenizer["model"]["vocab"]
     first, second = list(vocab)[:2]

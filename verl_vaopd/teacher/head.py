@@ -5,16 +5,24 @@ import os
 
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import safe_open
 
 HEAD_NAMES = ("lm_head.weight", "model.language_model.embed_tokens.weight")  # the second when the two are tied
 
 
 def local_checkpoint(path: str) -> str:
-    """The local folder of a checkpoint: ``path`` itself if it is a folder, else the hub's model of that name."""
+    """The local folder of a checkpoint: ``path`` itself if it is a folder, else the hub's model of that name.
+
+    Raises:
+        ValueError: no such folder, and the hub's model cannot be had.
+    """
     if os.path.isdir(path):
         return path
-    return snapshot_download(path, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"])
+    try:
+        return snapshot_download(path, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise ValueError(f"{path} is no folder here and cannot be had from the Hugging Face hub: {error}") from error
 
 
 def load_lm_head(path: str) -> torch.Tensor:
