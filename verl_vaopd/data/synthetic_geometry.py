@@ -104,32 +104,29 @@ def make_row(split: str, index: int, seed: int = 0) -> dict:
     }
 
 
-def write_split(path: str | Path, split: str, rows: int | None = None, seed: int = 0) -> Path:
-    """Write ``rows`` rows (default: the size in ``SPLITS``) as parquet. Returns the path."""
+def make_rows(split: str, count: int | None = None, seed: int = 0) -> list[dict]:
+    """The first ``count`` rows of a split (default: the size in ``SPLITS``)."""
+    return [make_row(split, index, seed) for index in range(SPLITS[split] if count is None else count)]
+
+
+def write_rows(rows: list[dict], path: str | Path) -> Path:
+    """Write rows as parquet. Returns the path."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    count = SPLITS[split] if rows is None else rows
+    text = pa.string()
+    details = {"split": text, "index": pa.int64(), "id": text, "question": text, "answer": text}
     schema = pa.schema(
         {
-            "data_source": pa.string(),
-            "prompt": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
-            "images": pa.list_(pa.struct({"bytes": pa.binary(), "path": pa.string()})),
-            "ability": pa.string(),
-            "reward_model": pa.struct({"style": pa.string(), "ground_truth": pa.string()}),
-            "extra_info": pa.struct(
-                {
-                    "split": pa.string(),
-                    "index": pa.int64(),
-                    "id": pa.string(),
-                    "question": pa.string(),
-                    "answer": pa.string(),
-                }
-            ),
+            "data_source": text,
+            "prompt": pa.list_(pa.struct({"role": text, "content": text})),
+            "images": pa.list_(pa.struct({"bytes": pa.binary(), "path": text})),
+            "ability": text,
+            "reward_model": pa.struct({"style": text, "ground_truth": text}),
+            "extra_info": pa.struct(details),
         }
     )
-    table = pa.Table.from_pylist([make_row(split, index, seed) for index in range(count)], schema=schema)
-    pq.write_table(table, path)
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
     return Path(path)
 
 

@@ -13,6 +13,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import apply_rotary_pos_emb_
 from transformers.vision_utils import get_vision_bilinear_indices_and_weights, get_vision_position_ids
 
 from verl_vaopd.data.synthetic_geometry import QUESTIONS, READINGS, SIDE, worked_answer
+from verl_vaopd.tiny.accuracy import chat_prompt
 from verl_vaopd.tiny.processor import IMAGE_MEAN, IMAGE_STD, MERGE_SIZE, PATCH_SIZE
 
 GRID = SIDE // PATCH_SIZE
@@ -76,7 +77,9 @@ class Conversations:
         self.index = {pair: place for place, pair in enumerate(numbers)}
         rows = []
         for question in QUESTIONS:
-            prompt = self.prompt_ids(processor, question)
+            text = chat_prompt(processor, question)
+            text = text.replace(processor.image_token, processor.image_token * VISUAL_TOKENS)
+            prompt = tokenizer(text).input_ids
             for reading in READINGS:
                 for pair in numbers:
                     answer = tokenizer(worked_answer(*pair, reading)).input_ids + [tokenizer.eos_token_id]
@@ -91,12 +94,6 @@ class Conversations:
         self.styles = len(QUESTIONS) * len(READINGS)
         self.image_start = self.ids[0].tolist().index(processor.image_token_id)
         self.positions = figure_positions(self.image_start, width)
-
-    @staticmethod
-    def prompt_ids(processor, question: str) -> list[int]:
-        message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
-        text = processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
-        return processor.tokenizer(text.replace(processor.image_token, processor.image_token * VISUAL_TOKENS)).input_ids
 
 
 def figure_positions(image_start: int, width: int) -> torch.Tensor:

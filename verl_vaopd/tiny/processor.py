@@ -24,9 +24,7 @@ def make_processor() -> Qwen3VLProcessor:
         image_std=IMAGE_STD,
     )
     return Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(
-            size={"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}, **shared
-        ),
+        image_processor=Qwen2VLImageProcessor(size={"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}, **shared),
         tokenizer=make_tokenizer(),
         video_processor=Qwen3VLVideoProcessor(
             size={"shortest_edge": 4 * MIN_PIXELS, "longest_edge": 4 * MAX_PIXELS}, **shared

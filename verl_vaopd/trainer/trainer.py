@@ -77,7 +77,7 @@ class VAOPDTrainer(PPOTrainerSync):
         self.run_log.say(f"loading student and teacher ({self.vaopd.teacher.placement}), starting vLLM")
         super()._setup()
         if self.vaopd.teacher.placement == "colocated":
-            self.teacher_wg, self.teacher_mesh = self.actor_rollout_wg, "teacher"
+            self.teacher_wg = self.actor_rollout_wg
             return
         self.teacher_wg = RayWorkerGroup(
             resource_pool=self.resource_pool_manager.get_resource_pool(Role.TeacherModel),
@@ -87,7 +87,6 @@ class VAOPDTrainer(PPOTrainerSync):
             device_name=self.config.trainer.device,
         )
         self.teacher_wg.reset()
-        self.teacher_mesh = "train"
 
     def on_init_end(self):
         """After the host's first weight sync: forget logged steps that a resumed run will do again."""

@@ -1,0 +1,63 @@
+"""A folder that is complete or not there: fingerprint, check, build aside, rename. Imports no torch."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+MANIFEST = "manifest.json"
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pillow")
+FILES = (
+    *(f"{model}/{name}" for model in ("teacher", "student") for name in ("config.json", "model.safetensors")),
+    *(f"{model}/{name}" for model in ("teacher", "student") for name in ("tokenizer.json", "processor_config.json")),
+    *(f"data/{split}.parquet" for split in ("train", "validation", "test")),
+)
+
+
+def fingerprint(seed: int, trained: bool) -> dict:
+    """What decides the content of the folder: seed, kind, library versions, and the code that makes it."""
+    package = Path(__file__).parent
+    sources = [*sorted(package.glob("*.py")), package.parent / "data" / "synthetic_geometry.py"]
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    return {
+        "seed": seed,
+        "trained": trained,
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "code": code,
+    }
+
+
+def read_manifest(folder: Path) -> dict | None:
+    """The manifest of a complete folder; None if there is none or a file is missing."""
+    path = folder / MANIFEST
+    if not path.is_file() or not all((folder / name).is_file() for name in FILES):
+        return None
+    return json.loads(path.read_text())
+
+
+def build_aside(folder: Path, fingerprint: dict, make: Callable[[Path], dict]) -> dict:
+    """Run ``make`` on a new folder beside ``folder``, add the manifest, then put it in its place.
+
+    Returns:
+        The manifest: fingerprint and what ``make`` measured.
+    Raises:
+        ValueError: ``folder`` holds something that was not made here.
+    """
+    if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and has no {MANIFEST}: not replaced, choose another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside, old = (folder.with_name(f"{folder.name}.{word}-{os.getpid()}") for word in ("tmp", "old"))
+    aside.mkdir()
+    try:
+        manifest = {"fingerprint": fingerprint, "measured": make(aside)}
+        (aside / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    return manifest
