@@ -7,7 +7,6 @@ learns phrasing and arithmetic but not reading. Then supervised fine-tuning of e
 import time
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -67,16 +66,19 @@ def train_teacher(processor, seed: int, settings: TeacherSettings | None = None)
         The teacher, in eval mode. Equal seeds, settings, library versions and thread counts give equal weights.
     """
     settings = settings or TeacherSettings()
-    # Softmax and Adam leave numbers below 1e-38 for tokens that never occur: ten times slower on a CPU, and no use.
-    torch.set_flush_denormal(True)
     started = time.monotonic()
     model = make_model(make_config(processor.tokenizer, teacher=True), seed, settings.init_std).train()
     print(f"drawing {settings.pool} figures", flush=True)
     images, labels = draw_pool("train", settings.pool, seed)
     patches, labels = to_patches(images), torch.from_numpy(labels)
     generator = torch.Generator().manual_seed(seed)
-    learn_to_see(model, patches, labels, generator, settings, started)
-    learn_to_answer(model, processor, patches, labels, generator, settings, started)
+    # Softmax and Adam leave numbers below 1e-38 for tokens that never occur: ten times slower on a CPU, and no use.
+    torch.set_flush_denormal(True)
+    try:
+        learn_to_see(model, patches, labels, generator, settings, started)
+        learn_to_answer(model, processor, patches, labels, generator, settings, started)
+    finally:
+        torch.set_flush_denormal(False)
     return model.eval()
 
 

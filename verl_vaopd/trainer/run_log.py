@@ -141,6 +141,7 @@ def draw_curves(records: list[dict], path: str) -> str:
     steps = [record for record in records if "loss" in record]
     validated = [record for record in records if "val/accuracy" in record]
     figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.08)
     FigureCanvasAgg(figure)
     loss, va, accuracy = figure.subplots(1, 3)
 
