@@ -37,7 +37,7 @@ class TeacherEngine(PackedQwen3VLEngine):
         micro_batch = micro_batch.to(get_device_id())
         original = rows_of(micro_batch, self.vision)
         seen = [index for index, row in enumerate(original) if row.images is not None]
-        degraded = [row for index, row in enumerate(rows_of(micro_batch, self.degraded)) if index in set(seen)]
+        degraded = [row for row in rows_of(micro_batch, self.degraded) if row.images is not None]
         tokens = sum(row.response_length for row in original)
 
         def score(batch: Batch, hidden, head):

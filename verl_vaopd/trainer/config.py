@@ -168,6 +168,12 @@ def validate_host_settings(config) -> None:
             rollout.logprobs_mode,
             "'raw_logprobs': the trainer's log-probabilities are at temperature 1 too",
         ),
+        (
+            data.val_batch_size is not None,
+            "data.val_batch_size",
+            data.val_batch_size,
+            "null: validation is one batch, over which its VA is taken",
+        ),
         (data.filter_overlong_prompts, "data.filter_overlong_prompts", True, "false: no row is dropped silently"),
         (config.trainer.v1.trainer_mode != "sync", "trainer.v1.trainer_mode", config.trainer.v1.trainer_mode, "'sync'"),
     ]
