@@ -17,11 +17,10 @@ from tests.random_models import VOCAB_SIZE, Prompts, make_checkpoint, plain_logi
 
 ROOT = Path(__file__).parents[2]
 LAYOUTS = {
-    "packed, 1 row": {"padded": False, "micro_batch": 1},
-    "packed, 3 rows": {"padded": False, "micro_batch": 3},
-    "packed, 6 rows": {"padded": False, "micro_batch": 6},
-    "packed, by tokens": {"padded": False, "micro_batch": None},
-    "padded, 3 rows": {"padded": True, "micro_batch": 3},
+    "1 row": {"micro_batch": 1},
+    "3 rows": {"micro_batch": 3},
+    "6 rows": {"micro_batch": 6},
+    "by tokens": {"micro_batch": None},
 }
 CASES = {
     "vaopd": {"response_lengths": [7, 1, 4, 9], "settings": {}},
@@ -79,7 +78,7 @@ def results(tmp_path_factory):
         folder = tmp_path_factory.mktemp("update_path")
         make_checkpoint(folder / "student", hidden=64, layers=2, head_rows=112, tied=True, seed=0)
         make_checkpoint(folder / "teacher", hidden=96, layers=3, head_rows=128, tied=False, seed=1)
-        layouts = LAYOUTS if name == "vaopd" else {key: LAYOUTS[key] for key in ("packed, by tokens", "padded, 3 rows")}
+        layouts = LAYOUTS if name == "vaopd" else {key: LAYOUTS[key] for key in ("by tokens", "3 rows")}
         (folder / "case.json").write_text(json.dumps({**case, "layouts": layouts}))
         found[name] = {"naive": naive(folder, case)}
         for world in (1, 2) if name == "vaopd" else (2,):
@@ -101,7 +100,7 @@ def results(tmp_path_factory):
 
 
 RUNS = [("vaopd", world, layout) for world in (1, 2) for layout in LAYOUTS] + [
-    (case, 2, layout) for case in ("equal lengths", "opd") for layout in ("packed, by tokens", "padded, 3 rows")
+    (case, 2, layout) for case in ("equal lengths", "opd") for layout in ("by tokens", "3 rows")
 ]
 
 
@@ -127,10 +126,10 @@ def test_teacher_scores_equal_two_plain_forwards(results, case, world, layout):
 
 def test_text_only_rows_have_no_visual_advantage(results):
     uids = [uid for uid, _, _ in Prompts(response_lengths=[7, 1, 4, 9]).rows]
-    for row, original, pixelated in results["vaopd"][2]["packed, by tokens"]["scores"]:
+    for row, original, pixelated in results["vaopd"][2]["by tokens"]["scores"]:
         assert torch.equal(original, pixelated) == (uids[row] == "text")
 
 
 def test_small_micro_batches_are_really_small(results):
     counts = {layout: results["vaopd"][1][layout]["micro_batches"] for layout in LAYOUTS}
-    assert counts["packed, 1 row"] == 12 and counts["packed, 6 rows"] == 2 and counts["packed, by tokens"] > 2
+    assert counts["1 row"] == 12 and counts["6 rows"] == 2 and counts["by tokens"] > 2

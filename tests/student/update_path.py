@@ -77,7 +77,6 @@ def main(rank: int, world: int, folder: str) -> None:
         )
         tu.assign_non_tensor(
             data,
-            use_remove_padding=not layout["padded"],
             use_dynamic_bsz=layout["micro_batch"] is None,
             max_token_len_per_gpu=60,
             micro_batch_size_per_gpu=layout["micro_batch"] or 1,

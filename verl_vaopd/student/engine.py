@@ -4,37 +4,73 @@ from contextlib import nullcontext
 
 import torch
 from tensordict import TensorDict
+from verl.utils import tensordict_utils as tu
 from verl.utils.device import get_device_id, get_device_name
 from verl.utils.metric import Metric
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+from verl.workers.engine.utils import postprocess_batch_func
 
 from verl_vaopd.algorithm import fused_linear_reverse_kl
 from verl_vaopd.student.forward import install_forward
+from verl_vaopd.student.micro_batches import agreed_plan
 from verl_vaopd.student.packing import Batch, Layout, Row, collate
 
 DEVICES = ["cuda", "npu", "cpu"]
 
 
 class PackedQwen3VLEngine(FSDPEngineWithLMHead):
-    """What the student's and the teacher's engine share: module, layout and one forward of rows."""
+    """What the student's and the teacher's engine share: module, micro-batches and one forward of rows."""
+
+    views = 1  # under which each row runs in one forward
 
     def _build_module(self):
         # The registry key of this engine is not a model type of the host: it loads what "language_model" loads.
         self.model_config.model_type = "language_model"
+        # The host would slice the inputs for sequence parallelism; this package's attention and packing do.
+        ranks, self.ulysses_sequence_parallel_size = self.ulysses_sequence_parallel_size, 1
         module = super()._build_module()
+        self.ulysses_sequence_parallel_size = ranks
         if module.config.model_type != "qwen3_vl":
             raise ValueError(
                 f"{self.model_config.path}: model type {module.config.model_type!r} is not supported; "
                 "teacher and student must be Qwen3-VL (qwen3_vl)"
             )
+        heads = module.config.text_config.num_key_value_heads
+        if heads % ranks:
+            raise ValueError(
+                f"ulysses_sequence_parallel_size={ranks}: must divide the {heads} key-value heads of "
+                f"{self.model_config.path}"
+            )
         self.layout = Layout.of(module.config)
         install_forward(module)
         return module
 
-    def run_rows(self, rows: list[Row], padded: bool, head_fn):
+    def forward_backward_batch(self, data: TensorDict, loss_function, forward_only=False):
+        """Differs from the host's: a micro-batch holds siblings together and counts their prompt once, and nothing is
+        normalised by token counts (the token weights hold every normalisation)."""
+        if tu.get_non_tensor_data(data, key="use_dynamic_bsz", default=True):
+            budget = data["max_token_len_per_gpu"] * self.ulysses_sequence_parallel_size // self.views
+            plan = agreed_plan(rows_of(data, self.vision), budget, self.get_data_parallel_group())
+        else:
+            plan = torch.arange(len(data)).split(data["micro_batch_size_per_gpu"])
+            plan = [indices.tolist() for indices in plan]
+        outputs = []
+        for number, indices in enumerate(plan):
+            last = number == len(plan) - 1
+            sync = nullcontext() if forward_only else self._gradient_sync_context(is_last_micro_batch=last)
+            with torch.set_grad_enabled(not forward_only), sync, torch.profiler.record_function(f"micro_batch{number}"):
+                micro_batch = tu.index_select_tensor_dict(data, indices)
+                loss, output = self.forward_step(micro_batch, loss_function, forward_only)
+                if not forward_only:
+                    loss.backward()
+            outputs.append(output)
+        tu.assign_non_tensor(data, use_dynamic_bsz=True)  # the outputs are in the plan's order: have them put back
+        return postprocess_batch_func(outputs, plan, data)
+
+    def run_rows(self, rows: list[Row], head_fn):
         """One forward over ``rows``. Returns the :class:`Batch` and what ``head_fn(batch, hidden, head)`` returns."""
-        batch = collate(rows, self.layout, device=get_device_id(), padded=padded)
+        batch = collate(rows, self.layout, get_device_id(), self.ulysses_parallel_group)
         dtype = self._autocast_dtype
         autocast = nullcontext() if dtype == torch.float32 else torch.autocast(get_device_name(), dtype=dtype)
         with autocast:
@@ -50,48 +86,58 @@ class StudentEngine(PackedQwen3VLEngine):
         """Differs from the host's: rows, images and loss are this package's; ``loss_function`` is not used.
 
         The token weights already hold every coupling between tokens, siblings and prompts, so the loss of a
-        micro-batch is a plain sum. FSDP averages gradients over the data-parallel ranks, hence the factor dp_size.
+        micro-batch is a plain sum, of which each sequence-parallel rank has the terms of its own tokens. FSDP averages
+        gradients over all ranks, hence the factor world size.
         """
         micro_batch = micro_batch.to(get_device_id())
-        dp_size = self.get_data_parallel_size()
         fields = {
             name: micro_batch[name].values().float() for name in ("token_weights", "high_va", "rollout_log_probs")
         }  # each [M]
         teacher_hidden = micro_batch["teacher_hidden"].values()  # [M, Dt]
 
         def loss_on_rows(batch: Batch, hidden, head):
+            token_ids = batch.keep(batch.response_ids)
             loss, kl, log_probs = fused_linear_reverse_kl(
                 hidden,
                 head,
-                teacher_hidden.to(self.teacher_head.dtype),
+                batch.keep(teacher_hidden).to(self.teacher_head.dtype),
                 self.teacher_head,
-                fields["token_weights"],
+                batch.keep(fields["token_weights"]),
                 self.vocab_size,
                 chunk_size=self.chunk_size,
-                token_ids=batch.response_ids,
+                token_ids=token_ids,
             )
             banned = self.layout.placeholder_ids
-            return loss, kl, as_sampled(log_probs, hidden.detach(), head.detach(), batch.response_ids, banned)
+            return loss, kl, as_sampled(log_probs, hidden.detach(), head.detach(), token_ids, banned)
 
-        rows = rows_of(micro_batch, self.vision)
-        padded = not micro_batch["use_remove_padding"]
-        _, (loss, kl, log_probs) = self.run_rows(rows, padded, loss_on_rows)
+        batch, (loss, kl, log_probs) = self.run_rows(rows_of(micro_batch, self.vision), loss_on_rows)
+        metrics = self._statistics(loss, kl, log_probs, {name: batch.keep(x) for name, x in fields.items()})
+        loss_sum = metrics.pop("loss_sum")
+        return loss * torch.distributed.get_world_size(), {"loss": loss_sum, "metrics": metrics}
 
+    def _statistics(self, loss, kl, log_probs, fields) -> dict:
+        """The sums that the driver logs, over the micro-batch as a whole."""
         counted = fields["token_weights"] > 0  # padding rows of the host weigh nothing and are in no statistic
         high = (fields["high_va"] > 0) & counted
         drift = (log_probs - fields["rollout_log_probs"]).abs()[counted]
         sums = {
+            "loss_sum": loss.detach(),
             "tokens": counted.sum(),
             "kl_sum": kl[counted].sum(),
             "kl_high_sum": kl[high].sum(),
             "high_tokens": high.sum(),
             "drift_sum": drift.sum(),
         }
-        # Metric averages over ranks before it sums over micro-batches, hence dp_size once more.
-        metrics = {name: Metric("sum", float(value) * dp_size) for name, value in sums.items()}
-        metrics["drift_max"] = Metric("max", float(drift.max()) if len(drift) else 0.0)
-        loss = loss * dp_size
-        return loss, {"loss": loss.detach().item(), "metrics": metrics}
+        total = torch.stack([value.double() for value in sums.values()])
+        largest = drift.max() if len(drift) else drift.new_zeros(())
+        if self.ulysses_parallel_group is not None:  # each rank of the group holds the terms of its own tokens
+            torch.distributed.all_reduce(total, group=self.ulysses_parallel_group)
+            torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX, group=self.ulysses_parallel_group)
+        # The host averages over data-parallel ranks before it sums over micro-batches, hence their number once more.
+        values = (total * self.get_data_parallel_size()).tolist()
+        metrics = {name: Metric("sum", value) for name, value in zip(sums, values, strict=True)}
+        metrics["loss_sum"] = values[0]  # the host sums and averages the loss by itself
+        return {**metrics, "drift_max": Metric("max", float(largest))}
 
 
 def as_sampled(log_probs, hidden, head, token_ids, banned: list[int]) -> torch.Tensor:

@@ -4,6 +4,8 @@ from types import MethodType
 
 import torch
 
+from verl_vaopd.student.attention import Segments, install_attention
+
 
 def install_forward(module) -> None:
     """Give a ``Qwen3VLForConditionalGeneration`` the forward :func:`run_on_response_rows`.
@@ -11,7 +13,11 @@ def install_forward(module) -> None:
     To be called before FSDP wraps the module. The loss is computed inside the forward of ``lm_head``, where FSDP holds
     its gathered weight (in the root's unit when tied to the embedding, else in one of its own), and the gradient of
     the head takes the ordinary way back to its shards.
+
+    Raises:
+        ValueError: the model's ``attn_implementation`` is not one of this package's.
     """
+    install_attention(module.model.language_model)
     module.forward = MethodType(run_on_response_rows, module)
     module.lm_head.forward = MethodType(apply_to_head, module.lm_head)
 
@@ -23,18 +29,27 @@ def apply_to_head(self, hidden, head_fn):
 
 
 def run_on_response_rows(
-    self, input_ids, position_ids, attention_mask, pixel_values, image_grid_thw, feature_index, row_index, head_fn
+    self,
+    input_ids,
+    position_ids,
+    pixel_values,
+    image_grid_thw,
+    feature_index,
+    row_index,
+    segments: Segments,
+    head_fn,
 ):
     """Run the model once and hand the hidden states at ``row_index`` and the head to ``head_fn``.
 
-    The vision tower sees each unique image once; ``feature_index`` copies its features to every row that shows the
-    image, so in backward the gradients of siblings are summed before the tower is walked back once.
+    The vision tower sees each unique image once; ``feature_index`` copies its features to every prompt that shows the
+    image, so in backward their gradients are summed before the tower is walked back once.
 
     Args:
-        input_ids: [B, S]; position_ids: [4, B, S] text, temporal, height, width; attention_mask: [B, S] or None.
+        input_ids: [1, T], the whole sequence on every rank; position_ids: [3, 1, T / ranks] temporal, height, width.
         pixel_values: [patches, patch_dim] of the unique images, or None; image_grid_thw: [images, 3].
         feature_index: [image tokens] which visual feature stands at each image token, in token order.
-        row_index: [M] flat positions in B * S.
+        row_index: [M] positions among this rank's tokens.
+        segments: which token sees which, and which tokens are this rank's.
         head_fn: ``head_fn(hidden [M, D], head [rows, D])``, a closure: tensors it holds are not seen by FSDP, which
             would cast them to the compute dtype if they were arguments.
     Returns:
@@ -52,21 +67,24 @@ def run_on_response_rows(
         image_grid_thw = torch.tensor([[1, merge, merge]], device=embeds.device)
     output = visual(pixel_values.to(embeds.dtype), grid_thw=image_grid_thw, return_dict=True)
     features, deepstack = output.pooler_output, output.deepstack_features
-    image_mask = input_ids == self.config.image_token_id
+    mine = slice(segments.rank, None, segments.ranks)
     if has_images:
-        features = features[feature_index].to(embeds.dtype)
-        embeds = embeds.masked_scatter(image_mask[..., None], features)
+        image_mask = input_ids == self.config.image_token_id
+        embeds = embeds.masked_scatter(image_mask[..., None], features[feature_index].to(embeds.dtype))
+        if segments.ranks > 1:
+            at = image_mask[0].nonzero().squeeze(1)
+            feature_index = feature_index[at % segments.ranks == segments.rank]
+            image_mask = image_mask[:, mine]
         deepstack = [layer[feature_index] for layer in deepstack]
     else:
         embeds = embeds + 0.0 * (features.sum() + sum(layer.sum() for layer in deepstack))
         image_mask = deepstack = None
     hidden = self.model.language_model(
-        inputs_embeds=embeds,
+        inputs_embeds=embeds[:, mine],
         position_ids=position_ids,
-        attention_mask=attention_mask,
         visual_pos_masks=image_mask,
         deepstack_visual_embeds=deepstack,
         use_cache=False,
+        segments=segments,
     ).last_hidden_state
-    hidden = hidden.reshape(-1, hidden.shape[-1])[row_index]
-    return self.lm_head(hidden, head_fn)
+    return self.lm_head(hidden[0, row_index], head_fn)

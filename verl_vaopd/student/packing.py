@@ -1,12 +1,14 @@
-"""From rollouts and images to one forward: packed (padding-free) or padded rows, each image encoded once.
+"""From rollouts and images to one packed forward: each image is encoded once, each prompt runs once.
 
-Legend: R rows (a rollout under one view), T tokens of all rows, F visual features of all unique images, M response
-tokens. Teacher and student share this file, so they cannot disagree on positions or images.
+Legend: R rows (a rollout under one view), T tokens of the sequence, M response tokens. Teacher and student share this
+file, so they cannot disagree on positions or images.
 """
 
 from dataclasses import dataclass
 
 import torch
+
+from verl_vaopd.student.attention import Segments
 
 
 @dataclass
@@ -24,7 +26,8 @@ class ImageInputs:
 class Row:
     """One sequence to run: token ids [T], how many of its last tokens are the response, its images (None: text-only).
 
-    Rows that hold the *same* ImageInputs object share one pass of the vision tower.
+    Rows that hold the *same* ImageInputs object share one pass of the vision tower, and, where their prompts are equal
+    too, one pass of the prompt.
     """
 
     input_ids: torch.Tensor
@@ -94,71 +97,113 @@ class Batch:
     """Inputs of :func:`verl_vaopd.student.forward.run_on_response_rows`, on one device.
 
     model_inputs: keyword arguments of the forward; response_lengths: [R] of Python ints, in row order, whose sum is M;
-    response_ids: [M].
+    response_ids: [M]; kept: which of the M response tokens this rank computes, or None for all.
     """
 
-    model_inputs: dict[str, torch.Tensor | None]
+    model_inputs: dict
     response_lengths: list[int]
     response_ids: torch.Tensor
+    kept: torch.Tensor | None
+
+    def keep(self, values: torch.Tensor) -> torch.Tensor:
+        """This rank's share of something given for all M response tokens."""
+        return values if self.kept is None else values[self.kept]
 
 
-def collate(rows: list[Row], layout: Layout, device, padded: bool = False) -> Batch:
-    """Lay rows out for one forward.
+def siblings(rows: list[Row]) -> list[list[int]]:
+    """Indices of the rows that have prompt and view in common, in order of first appearance.
 
-    Packed: [1, T] without a mask; the text positions restart at 0 for each row, which is how transformers keeps rows
-    apart (a block-diagonal mask for sdpa, cu_seqlens for flash attention). Padded: [R, longest], right padded.
+    Rows without images and with equal prompts are siblings as well; equal prompts with other images are not.
+    """
+    groups: dict[tuple, list[int]] = {}
+    for index, row in enumerate(rows):
+        prompt = row.input_ids[: len(row.input_ids) - row.response_length]
+        groups.setdefault((id(row.images), prompt.numpy().tobytes()), []).append(index)
+    return list(groups.values())
 
+
+def collate(rows: list[Row], layout: Layout, device, group=None) -> Batch:
+    """Lay rows out as one packed sequence [1, T] without padding; siblings share their prompt and its images.
+
+    Args:
+        group: spread the sequence over the ranks of this process group (see :class:`Segments`).
     Raises:
         ValueError: no row, a row whose response is empty or fills it, or image tokens and images that do not match.
     """
     if not rows:
         raise ValueError("a batch needs at least one row")
-    lengths = [len(row.input_ids) for row in rows]
-    positions, feature_index, unique, offsets, features = [], [], {}, [], 0
     for index, row in enumerate(rows):
-        if not 0 < row.response_length < lengths[index]:
-            raise ValueError(f"row {index} has {lengths[index]} tokens and a response of {row.response_length}")
-        grid = row.images.image_grid_thw if row.images is not None else None
-        positions.append(torch.cat([torch.arange(lengths[index])[None], mrope_positions(row.input_ids, grid, layout)]))
+        if not 0 < row.response_length < len(row.input_ids):
+            raise ValueError(f"row {index} has {len(row.input_ids)} tokens and a response of {row.response_length}")
+
+    # Roots: prompts with their first response.
+    groups = siblings(rows)
+    root_of, tokens, positions, feature_index, unique, features = {}, [], [], [], {}, 0
+    predicts: list[list[torch.Tensor]] = [[] for _ in rows]  # where the hidden states stand that predict the response
+    segments = Segments([], [], [], group)
+    start = 0
+    for first, *others in groups:
+        row = rows[first]
+        length = len(row.input_ids)
+        tokens.append(row.input_ids)
+        positions.append(row_positions(row, layout))
+        segments.roots.append(length)
+        end = start + length - row.response_length  # of the prompt
+        for index in (first, *others):
+            root_of[index] = (start, end)
+            predicts[index].append(torch.tensor([end - 1]))
+        predicts[first].append(torch.arange(end, start + length - 1))
+        start += length
         if row.images is not None:
-            count = int((grid.prod(-1) // layout.spatial_merge_size**2).sum())
+            count = int((row.images.image_grid_thw.prod(-1) // layout.spatial_merge_size**2).sum())
             if id(row.images) not in unique:
                 unique[id(row.images)] = (features, row.images)
                 features += count
-            first = unique[id(row.images)][0]
-            feature_index.append(torch.arange(first, first + count))
+            offset = unique[id(row.images)][0]
+            feature_index.append(torch.arange(offset, offset + count))
 
-    if padded:
-        width = max(lengths)
-        starts = [index * width for index in range(len(rows))]
-        input_ids = torch.zeros(len(rows), width, dtype=torch.long)
-        position_ids = torch.zeros(4, len(rows), width, dtype=torch.long)
-        attention_mask = torch.zeros(len(rows), width, dtype=torch.long)
-        for index, row in enumerate(rows):
-            input_ids[index, : lengths[index]] = row.input_ids
-            position_ids[:, index, : lengths[index]] = positions[index]
-            attention_mask[index, : lengths[index]] = 1
-    else:
-        starts = [sum(lengths[:index]) for index in range(len(rows))]
-        input_ids = torch.cat([row.input_ids for row in rows])[None]
-        position_ids = torch.cat(positions, dim=1)[:, None]
-        attention_mask = None
+    # Then padding to a multiple of the ranks, if any: a root that nothing reads.
+    branches = [index for _, *others in groups for index in others]
+    if padding := -(start + sum(rows[index].response_length for index in branches)) % segments.ranks:
+        tokens.append(torch.zeros(padding, dtype=torch.long))
+        positions.append(torch.arange(padding).expand(3, -1))
+        segments.roots.append(padding)
+        start += padding
 
-    # The hidden state that predicts response token t stands one position before it.
-    for start, length, row in zip(starts, lengths, rows, strict=True):
-        offsets.append(torch.arange(start + length - row.response_length - 1, start + length - 1))
+    # Branches: further responses.
+    for index in branches:
+        row = rows[index]
+        root_start, root_end = root_of[index]
+        tokens.append(row.input_ids[-row.response_length :])
+        positions.append(row_positions(row, layout)[:, -row.response_length :])
+        segments.branches.append(row.response_length)
+        segments.prefixes.append((root_start, root_end - root_start))
+        predicts[index].append(torch.arange(start, start + row.response_length - 1))
+        start += row.response_length
+
+    row_index = torch.cat([piece for pieces in predicts for piece in pieces])
+    kept = None
+    if segments.ranks > 1:
+        kept = (row_index % segments.ranks == segments.rank).nonzero().squeeze(1)
+        row_index = row_index[kept] // segments.ranks
+        kept = kept.to(device)
     images = [images for _, images in unique.values()]
-    model_inputs = {
-        "input_ids": input_ids,
-        "position_ids": position_ids,
-        "attention_mask": attention_mask,
+    tensors = {
+        "input_ids": torch.cat(tokens)[None],
+        "position_ids": torch.cat(positions, dim=1)[:, None, segments.rank :: segments.ranks],
         "pixel_values": torch.cat([i.pixel_values for i in images]) if images else None,
         "image_grid_thw": torch.cat([i.image_grid_thw for i in images]) if images else None,
         "feature_index": torch.cat(feature_index) if images else None,
-        "row_index": torch.cat(offsets),
+        "row_index": row_index,
     }
     return Batch(
-        model_inputs={k: v.to(device) if v is not None else None for k, v in model_inputs.items()},
+        model_inputs={k: v.to(device) if v is not None else None for k, v in tensors.items()} | {"segments": segments},
         response_lengths=[row.response_length for row in rows],
         response_ids=torch.cat([row.input_ids[-row.response_length :] for row in rows]).to(device),
+        kept=kept,
     )
+
+
+def row_positions(row: Row, layout: Layout) -> torch.Tensor:
+    """[3, T]: :func:`mrope_positions` of a row."""
+    return mrope_positions(row.input_ids, row.images.image_grid_thw if row.images is not None else None, layout)

@@ -14,6 +14,8 @@ from verl_vaopd.student.packing import Batch
 class TeacherEngine(PackedQwen3VLEngine):
     """Set by its worker: ``vision`` and ``degraded`` (prompt uid -> ImageInputs), ``vocab_size``, ``chunk_size``."""
 
+    views = 2
+
     def _build_module(self):
         return super()._build_module().requires_grad_(False)
 
@@ -27,7 +29,7 @@ class TeacherEngine(PackedQwen3VLEngine):
 
     @torch.no_grad()
     def forward_step(self, micro_batch: TensorDict, loss_function, forward_only):
-        """Score the rows of a micro-batch under both views.
+        """Score the rows of a micro-batch under both views: each prompt runs once per view, for all its rollouts.
 
         Returns:
             (None, {"model_output": nested tensors over the rows}): ``logp_original`` and ``logp_pixelated``, fp32 nats
@@ -44,8 +46,7 @@ class TeacherEngine(PackedQwen3VLEngine):
             log_probs = token_log_probs(hidden, head, batch.response_ids, self.vocab_size, chunk_size=self.chunk_size)
             return hidden[:tokens].clone(), log_probs
 
-        padded = not micro_batch["use_remove_padding"]
-        batch, (hidden, log_probs) = self.run_rows(original + degraded, padded, score)
+        batch, (hidden, log_probs) = self.run_rows(original + degraded, score)
         per_row = list(log_probs.split(batch.response_lengths))
         logp_original = per_row[: len(original)]
         logp_pixelated = list(logp_original)
