@@ -1,7 +1,8 @@
 """The whole update path against a naive single-process implementation of Eq. 2-6.
 
-Gradients of every student parameter, teacher scores and loss are compared for packed and padded rows, several
-micro-batch sizes, dynamic batching, and 1 and 2 FSDP ranks over gloo with siblings dealt out to both.
+Gradients of every student parameter, teacher scores and loss are compared for several micro-batch sizes, dynamic
+batching, activation checkpointing, and 1 and 2 ranks over gloo: FSDP with siblings on both, sequence parallelism, and
+several mini-batches.
 """
 
 import json
@@ -16,29 +17,43 @@ from transformers import Qwen3VLForConditionalGeneration
 from tests.random_models import VOCAB_SIZE, Prompts, make_checkpoint, plain_logits
 
 ROOT = Path(__file__).parents[2]
-LAYOUTS = {
-    "1 row": {"micro_batch": 1},
-    "3 rows": {"micro_batch": 3},
-    "6 rows": {"micro_batch": 6},
-    "by tokens": {"micro_batch": None},
-}
+MIXED = {"response_lengths": [7, 1, 4, 9], "settings": {}}
+EQUAL = {"response_lengths": [5, 5, 5, 5], "settings": {}}
+OPD = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "opd"}}
+LEARNING_RATE = 0.3
 CASES = {
-    "vaopd": {"response_lengths": [7, 1, 4, 9], "settings": {}},
-    "equal lengths": {"response_lengths": [5, 5, 5, 5], "settings": {}},
-    "opd": {"response_lengths": [7, 1, 4, 9], "settings": {"method": "opd"}},
+    1: {
+        "1 row": {**MIXED, "micro_batch": 1},
+        "3 rows": {**MIXED, "micro_batch": 3},
+        "6 rows": {**MIXED, "micro_batch": 6},
+        "by tokens": {**MIXED, "micro_batch": None},
+        "checkpointing": {**MIXED, "micro_batch": None, "checkpointing": True},
+    },
+    2: {
+        "1 row": {**MIXED, "micro_batch": 1},
+        "3 rows": {**MIXED, "micro_batch": 3},
+        "by tokens": {**MIXED, "micro_batch": None},
+        "equal lengths": {**EQUAL, "micro_batch": None},
+        "opd": {**OPD, "micro_batch": 3},
+        "sequence parallel": {**MIXED, "micro_batch": None, "sequence_ranks": 2},
+        "sequence parallel, 1 row": {**MIXED, "micro_batch": 1, "sequence_ranks": 2},
+        "3 mini-batches": {**MIXED, "micro_batch": None, "mini_batches": 3, "lr": LEARNING_RATE},
+    },
 }
+RUNS = [(world, name) for world, cases in CASES.items() for name, case in cases.items() if "mini_batches" not in case]
 
 
-def naive(folder: Path, case: dict) -> dict:
+def naive(folder: Path, case: dict, student=None, only=None) -> dict:
     """Eq. 2-6 read off the page: one plain forward a sequence and view, full softmaxes, Python loops."""
-    student, teacher = (
-        Qwen3VLForConditionalGeneration.from_pretrained(folder / name, attn_implementation="sdpa")
-        for name in ("student", "teacher")
-    )
+    load = Qwen3VLForConditionalGeneration.from_pretrained
+    student = student or load(folder / "student", attn_implementation="sdpa")
+    teacher = load(folder / "teacher", attn_implementation="sdpa")
     prompts = Prompts(response_lengths=case["response_lengths"])
     rollouts: dict[str, list] = {}
     scores = []
     for uid, ids, length in prompts.rows:
+        if only not in (None, uid):
+            continue
         tokens = ids[-length:, None]
         with torch.no_grad():
             views = [
@@ -51,7 +66,7 @@ def naive(folder: Path, case: dict) -> dict:
         kl = (log_s.exp() * (log_s - views[0])).sum(-1)  # reverse: under the student's distribution
         rollouts.setdefault(uid, []).append(((logp[0] - logp[1]).clamp(min=0), kl))
 
-    loss = 0.0
+    loss = torch.zeros(())
     for siblings in rollouts.values():
         means = torch.stack([va.mean() for va, _ in siblings])
         z = (means - means.mean()) / (means.std(unbiased=False) + 1e-6)
@@ -67,69 +82,100 @@ def naive(folder: Path, case: dict) -> dict:
             loss = loss + weight * group / len(rollouts)
     loss.backward()
     gradients = {name: p.grad for name, p in student.named_parameters() if p.grad is not None}
-    return {"loss": float(loss), "gradients": gradients, "scores": scores}
+    return {"loss": float(loss.detach()), "gradients": gradients, "scores": scores}
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """Per case: the naive numbers, and those of this package on 1 and on 2 ranks."""
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("update_path")
+    make_checkpoint(folder / "student", hidden=64, layers=2, head_rows=112, tied=True, seed=0)
+    make_checkpoint(folder / "teacher", hidden=96, layers=3, head_rows=128, tied=False, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(folder):
+    """What the naive implementation says for the response lengths and settings of a case."""
+    known = {}
+
+    def of(case: dict) -> dict:
+        key = json.dumps([case["response_lengths"], case["settings"]])
+        if key not in known:
+            known[key] = naive(folder, case)
+        return known[key]
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    """What this package says, on 1 and on 2 ranks."""
+    (folder / "cases.json").write_text(json.dumps(CASES))
     found = {}
-    for name, case in CASES.items():
-        folder = tmp_path_factory.mktemp("update_path")
-        make_checkpoint(folder / "student", hidden=64, layers=2, head_rows=112, tied=True, seed=0)
-        make_checkpoint(folder / "teacher", hidden=96, layers=3, head_rows=128, tied=False, seed=1)
-        layouts = LAYOUTS if name == "vaopd" else {key: LAYOUTS[key] for key in ("by tokens", "3 rows")}
-        (folder / "case.json").write_text(json.dumps({**case, "layouts": layouts}))
-        found[name] = {"naive": naive(folder, case)}
-        for world in (1, 2) if name == "vaopd" else (2,):
-            command = [sys.executable, "-m", "tests.student.update_path"]
-            ranks = [
-                subprocess.Popen(
-                    [*command, str(rank), str(world), str(folder)],
-                    cwd=ROOT,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                )
-                for rank in range(world)
-            ]
-            logs = [rank.communicate(timeout=180)[0] for rank in ranks]
-            assert all(rank.returncode == 0 for rank in ranks), "\n".join(log[-3000:] for log in logs)
-            found[name][world] = torch.load(folder / f"results_{world}.pt", weights_only=False)
+    for world in CASES:
+        command = [sys.executable, "-m", "tests.student.update_path"]
+        ranks = [
+            subprocess.Popen(
+                [*command, str(rank), str(world), str(folder)],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for rank in range(world)
+        ]
+        logs = [rank.communicate(timeout=180)[0] for rank in ranks]
+        assert all(rank.returncode == 0 for rank in ranks), "\n".join(log[-3000:] for log in logs)
+        found[world] = torch.load(folder / f"results_{world}.pt", weights_only=False)
     return found
 
 
-RUNS = [("vaopd", world, layout) for world in (1, 2) for layout in LAYOUTS] + [
-    (case, 2, layout) for case in ("equal lengths", "opd") for layout in ("by tokens", "3 rows")
-]
-
-
-@pytest.mark.parametrize("case, world, layout", RUNS)
-def test_gradients_equal_the_naive_ones(results, case, world, layout):
-    expected, got = results[case]["naive"], results[case][world][layout]
-    assert got["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+@pytest.mark.parametrize("world, name", RUNS)
+def test_gradients_equal_the_naive_ones(results, expected, world, name):
+    wanted, got = expected(CASES[world][name]), results[world][name]
+    assert got["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
+    assert got["tokens"] == 3 * sum(CASES[world][name]["response_lengths"])
     # A parameter that only the naive run leaves without gradient would be one that FSDP fills with zeros.
-    assert set(expected["gradients"]) <= set(got["gradients"])
-    for name, gradient in expected["gradients"].items():
-        error = (got["gradients"][name] - gradient).norm() / gradient.norm().clamp(min=1e-12)
-        assert error < 1e-5, f"{name}: relative error {error:.1e}"
+    assert set(wanted["gradients"]) <= set(got["gradients"])
+    for parameter, gradient in wanted["gradients"].items():
+        error = (got["gradients"][parameter] - gradient).norm() / gradient.norm().clamp(min=1e-12)
+        assert error < 1e-5, f"{parameter}: relative error {error:.1e}"
 
 
-@pytest.mark.parametrize("case, world, layout", RUNS)
-def test_teacher_scores_equal_two_plain_forwards(results, case, world, layout):
-    expected, got = results[case]["naive"]["scores"], results[case][world][layout]["scores"]
-    assert len(got) == len(expected) == 12
-    for (row, *views), plain in zip(got, expected, strict=True):
+@pytest.mark.parametrize("world, name", RUNS)
+def test_teacher_scores_equal_two_plain_forwards(results, expected, world, name):
+    wanted, got = expected(CASES[world][name])["scores"], results[world][name]["scores"]
+    assert len(got) == len(wanted) == 12
+    for (row, *views), plain in zip(got, wanted, strict=True):
         for view, plain_view in zip(views, plain, strict=True):
             assert (view - plain_view).abs().max() < 1e-5, f"row {row}"
 
 
+def test_each_mini_batch_is_a_step_on_the_mean_over_its_own_prompts(folder, results):
+    got = results[2]["3 mini-batches"]
+    student = Qwen3VLForConditionalGeneration.from_pretrained(folder / "student", attn_implementation="sdpa")
+    before = {name: p.detach().clone() for name, p in student.named_parameters()}
+    losses = []
+    for uid in ("one", "two", "text"):  # one prompt a mini-batch
+        student.zero_grad()
+        losses.append(naive(folder, CASES[2]["3 mini-batches"], student, only=uid)["loss"])
+        with torch.no_grad():
+            for parameter in student.parameters():
+                if parameter.grad is not None:
+                    parameter -= LEARNING_RATE * parameter.grad
+    assert got["metrics"]["loss"] == pytest.approx(losses, rel=1e-4)
+    for name, parameter in student.named_parameters():
+        moved = parameter.detach() - before[name]
+        error = (got["parameters"][name] - parameter.detach()).norm() / moved.norm().clamp(min=1e-12)
+        assert error < 1e-3, f"{name}: off by {error:.1e} of its way"
+
+
 def test_text_only_rows_have_no_visual_advantage(results):
     uids = [uid for uid, _, _ in Prompts(response_lengths=[7, 1, 4, 9]).rows]
-    for row, original, pixelated in results["vaopd"][2]["by tokens"]["scores"]:
+    for row, original, pixelated in results[2]["by tokens"]["scores"]:
         assert torch.equal(original, pixelated) == (uids[row] == "text")
 
 
 def test_small_micro_batches_are_really_small(results):
-    counts = {layout: results["vaopd"][1][layout]["micro_batches"] for layout in LAYOUTS}
+    counts = {name: results[1][name]["micro_batches"] for name in CASES[1]}
     assert counts["1 row"] == 12 and counts["6 rows"] == 2 and counts["by tokens"] > 2

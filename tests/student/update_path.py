@@ -1,4 +1,4 @@
-"""One rank of the update path: teacher engine -> coefficients -> student engine, gradients written to a file.
+"""One rank of the update path: teacher engine -> coefficients -> student, results written to a file.
 
 Run by test_update_path.py: python -m tests.student.update_path RANK WORLD FOLDER
 """
@@ -13,113 +13,169 @@ os.environ["VERL_PLATFORM"] = "cpu"
 
 import verl.utils.tensordict_utils as tu
 from verl.trainer.config import CheckpointConfig
-from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
+from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
+from verl.workers.engine_workers import TrainingWorker
 
 from tests.random_models import VOCAB_SIZE, Prompts
-from verl_vaopd.student.engine import StudentEngine
 from verl_vaopd.teacher.engine import TeacherEngine
 from verl_vaopd.teacher.head import load_lm_head
 from verl_vaopd.trainer.coefficients import compute_coefficients
 from verl_vaopd.trainer.config import TeacherConfig, VAOPDConfig
+from verl_vaopd.trainer.order import order_rows
 from verl_vaopd.trainer.trainer import pad_rows
+from verl_vaopd.trainer.workers import StudentTrainingWorker
 
 FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+OVERRIDE = {"attn_implementation": "sdpa"}
 
 
 def nested(rows):
     return torch.nested.as_nested_tensor(list(rows), layout=torch.jagged)
 
 
-def build(folder, world):
-    def model_config(name):
-        override = {"attn_implementation": "sdpa"}
-        return HFModelConfig(path=f"{folder}/{name}", load_tokenizer=False, override_config=override)
-
-    checkpoint = CheckpointConfig()
-    student = StudentEngine(
-        model_config("student"),
-        FSDPEngineConfig(strategy="fsdp2", model_dtype="fp32", mixed_precision=FP32, use_torch_compile=False),
-        FSDPOptimizerConfig(lr=0.0, total_training_steps=10),
-        checkpoint,
+def build_student(folder: str, case: dict) -> StudentTrainingWorker:
+    """The real worker; its optimiser is SGD, whose steps show the gradients as they are."""
+    worker = StudentTrainingWorker(
+        TrainingWorkerConfig(
+            model_type="vaopd_student",
+            model_config=HFModelConfig(
+                path=f"{folder}/student",
+                load_tokenizer=False,
+                override_config=OVERRIDE,
+                use_remove_padding=True,
+                enable_gradient_checkpointing=case.get("checkpointing", False),
+            ),
+            engine_config=FSDPEngineConfig(
+                strategy="fsdp2",
+                model_dtype="fp32",
+                mixed_precision=FP32,
+                use_torch_compile=False,
+                ulysses_sequence_parallel_size=case.get("sequence_ranks", 1),
+            ),
+            optimizer_config=FSDPOptimizerConfig(
+                optimizer="SGD", lr=case.get("lr", 0.0), weight_decay=0.0, clip_grad=1e9, total_training_steps=10
+            ),
+            checkpoint_config=CheckpointConfig(),
+        )
     )
-    teacher_config = TeacherConfig(path=f"{folder}/teacher", dtype="fp32")
-    teacher = TeacherEngine(model_config("teacher"), teacher_config.engine_config(), None, checkpoint)
-    for engine in (student, teacher):
-        engine.initialize()
-        engine.vocab_size, engine.chunk_size = VOCAB_SIZE, 5
-    student.teacher_head = load_lm_head(f"{folder}/teacher")
-    return student, teacher
+    worker.reset()
+    worker.set_loss_fn(lambda *args, **kwargs: None)  # the host asks for one; the engine has its own
+    worker.engine.teacher_head = load_lm_head(f"{folder}/teacher")
+    return worker
+
+
+def build_teacher(folder: str) -> TeacherEngine:
+    config = TeacherConfig(path=f"{folder}/teacher", dtype="fp32").engine_config()
+    model = HFModelConfig(path=f"{folder}/teacher", load_tokenizer=False, override_config=OVERRIDE)
+    teacher = TeacherEngine(model, config, None, CheckpointConfig())
+    teacher.initialize()
+    return teacher
+
+
+def batch_of(rows, columns: dict, **settings):
+    ones = [torch.ones(length, dtype=torch.long) for _, _, length in rows]
+    data = tu.get_tensordict(
+        {
+            "uid": [uid for uid, _, _ in rows],
+            "input_ids": nested(ids for _, ids, _ in rows),
+            "response_mask": nested(ones),
+            "loss_mask": nested(ones),
+            **{key: nested(values) for key, values in columns.items()},
+        }
+    )
+    tu.assign_non_tensor(data, max_token_len_per_gpu=60, **settings)
+    return data
+
+
+def gather(indices: list[int], columns: list[list]) -> list[tuple]:
+    """Rows of all ranks, in the order of their index; rows that several ranks hold come once."""
+    everyone = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everyone, list(zip(indices, *columns, strict=True)))
+    return [row for _, row in sorted({row[0]: row for rows in everyone for row in rows}.items())]
+
+
+def run(case: dict, students: dict, teacher: TeacherEngine, folder: str, rank: int, world: int) -> dict:
+    prompts = Prompts(response_lengths=case["response_lengths"])
+    layout = {"use_dynamic_bsz": case["micro_batch"] is None, "micro_batch_size_per_gpu": case["micro_batch"] or 1}
+    for key in ("vocab_size", "chunk_size"):
+        setattr(teacher, key, {"vocab_size": VOCAB_SIZE, "chunk_size": 5}[key])
+    teacher.vision, teacher.degraded = prompts.original, prompts.degraded
+
+    # Teacher: rows are dealt out in turn, so siblings sit on different ranks.
+    mine = list(range(rank, len(prompts.rows), world))
+    with teacher.eval_mode():
+        scores = teacher.infer_batch(batch_of([prompts.rows[i] for i in mine], {}, **layout))["model_output"]
+    names = ("logp_original", "logp_pixelated", "teacher_hidden")
+    scored = gather(mine, [list(scores[name].unbind()) for name in names])
+
+    # Driver.
+    lengths = [length for _, _, length in prompts.rows]
+    coefficients = compute_coefficients(
+        pad_rows(nested(row[1] for row in scored)),
+        pad_rows(nested(row[2] for row in scored)),
+        pad_rows(nested(torch.ones(length, dtype=torch.long) for length in lengths)).bool(),
+        [uid for uid, _, _ in prompts.rows],
+        VAOPDConfig(teacher=TeacherConfig(path="x"), output_dir="x", **case["settings"]),
+    )
+
+    # Student.
+    mini_batches = case.get("mini_batches", 1)
+    key = json.dumps([case.get(name) for name in ("sequence_ranks", "checkpointing", "lr")])
+    if key not in students:
+        students[key] = build_student(folder, case)
+    worker = students[key]
+    engine = worker.engine
+    engine.vocab_size, engine.chunk_size, engine.vision = VOCAB_SIZE, 5, prompts.original
+    ranks, place = engine.get_data_parallel_size(), engine.get_data_parallel_rank()
+    if mini_batches > 1:
+        order = order_rows([uid for uid, _, _ in prompts.rows], [len(ids) for _, ids, _ in prompts.rows], ranks, 3)
+        mine = order[place * len(order) // ranks : (place + 1) * len(order) // ranks]
+    else:
+        mine = list(range(place, len(prompts.rows), ranks))
+    columns = {
+        "token_weights": [mini_batches * coefficients.coefficients[i, : lengths[i]] for i in mine],
+        "high_va": [coefficients.high_va[i, : lengths[i]].float() for i in mine],
+        "rollout_log_probs": [torch.zeros(lengths[i]) for i in mine],
+        "teacher_hidden": [scored[i][3] for i in mine],
+    }
+    data = batch_of([prompts.rows[i] for i in mine], columns, **layout)
+    result = {"scores": [row[:3] for row in scored]}
+    if mini_batches > 1:
+        # As StudentTrainingWorker.train_mini_batch, less its fetching of images from TransferQueue.
+        tu.assign_non_tensor(
+            data, mini_batch_size=len(prompts.rows) // mini_batches, dataloader_kwargs={"shuffle": False}
+        )
+        output = TrainingWorker.train_mini_batch(worker, data)
+        metrics = tu.get(output, "metrics") if output is not None else None
+        result["parameters"] = {key: p.full_tensor() for key, p in engine.module.named_parameters()}
+        return {**result, "metrics": metrics}
+    with engine.train_mode(zero_grad_on_exit=False):
+        engine.optimizer_zero_grad()
+        output = engine.forward_backward_batch(data, None)
+        gradients = {key: p.grad.full_tensor() for key, p in engine.module.named_parameters() if p.grad is not None}
+    loss = torch.tensor(sum(output["loss"]))  # of this rank's rows, times the data-parallel size
+    torch.distributed.all_reduce(loss, group=engine.get_data_parallel_group())
+    tokens = torch.tensor(sum(metric for metric in output["metrics"]["tokens"].values))
+    torch.distributed.all_reduce(tokens, group=engine.get_data_parallel_group())
+    return {
+        **result,
+        "loss": float(loss) / ranks,
+        "tokens": float(tokens) / ranks,
+        "gradients": gradients,
+        "micro_batches": len(output["loss"]),
+    }
 
 
 def main(rank: int, world: int, folder: str) -> None:
-    with open(f"{folder}/case.json") as f:
-        case = json.load(f)
+    with open(f"{folder}/cases.json") as f:
+        cases = json.load(f)
     torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT="0")  # read, unused
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous_{world}", rank=rank, world_size=world
     )
-    prompts = Prompts(response_lengths=case["response_lengths"])
-    student, teacher = build(folder, world)
-    teacher.vision, teacher.degraded = prompts.original, prompts.degraded
-    student.vision = prompts.original
-    config = VAOPDConfig(teacher=TeacherConfig(path="x"), output_dir="x", **case["settings"])
-    results = {}
-    for name, layout in case["layouts"].items():
-        # Rows are dealt out in turn, so siblings sit on different ranks.
-        mine = list(range(rank, len(prompts.rows), world))
-        data = tu.get_tensordict(
-            {
-                "uid": [prompts.rows[i][0] for i in mine],
-                "input_ids": nested(prompts.rows[i][1] for i in mine),
-                "response_mask": nested(torch.ones(prompts.rows[i][2], dtype=torch.long) for i in mine),
-                "loss_mask": nested(torch.ones(prompts.rows[i][2], dtype=torch.long) for i in mine),
-            }
-        )
-        tu.assign_non_tensor(
-            data,
-            use_dynamic_bsz=layout["micro_batch"] is None,
-            max_token_len_per_gpu=60,
-            micro_batch_size_per_gpu=layout["micro_batch"] or 1,
-        )
-        with teacher.eval_mode():
-            scores = teacher.infer_batch(data.clone())["model_output"]
-
-        everyone = [None] * world
-        torch.distributed.all_gather_object(
-            everyone, (mine, *(list(scores[k].unbind()) for k in ("logp_original", "logp_pixelated")))
-        )
-        order = sorted((i, o, p) for indices, *columns in everyone for i, o, p in zip(indices, *columns, strict=True))
-        mask = pad_rows(nested(torch.ones(len(o), dtype=torch.long) for _, o, _ in order)).bool()
-        coefficients = compute_coefficients(
-            pad_rows(nested(o for _, o, _ in order)),
-            pad_rows(nested(p for _, _, p in order)),
-            mask,
-            [uid for uid, _, _ in prompts.rows],
-            config,
-        )
-        lengths = [prompts.rows[i][2] for i in mine]
-        columns = {
-            "token_weights": nested(coefficients.coefficients[i, :n] for i, n in zip(mine, lengths, strict=True)),
-            "high_va": nested(coefficients.high_va[i, :n].float() for i, n in zip(mine, lengths, strict=True)),
-            "rollout_log_probs": nested(torch.zeros(n) for n in lengths),
-            "teacher_hidden": scores["teacher_hidden"],
-        }
-        for key, value in columns.items():
-            data[key] = value
-        with student.train_mode(zero_grad_on_exit=False):
-            student.optimizer_zero_grad()
-            output = student.forward_backward_batch(data, None)
-            gradients = {
-                key: p.grad.full_tensor() for key, p in student.module.named_parameters() if p.grad is not None
-            }
-        loss = torch.tensor(sum(output["loss"]))
-        torch.distributed.all_reduce(loss)  # each rank's share carries the factor world
-        results[name] = {
-            "loss": float(loss) / world,
-            "gradients": gradients,
-            "scores": order,
-            "micro_batches": len(output["loss"]),
-        }
+    teacher, students = build_teacher(folder), {}
+    results = {name: run(case, students, teacher, folder, rank, world) for name, case in cases[str(world)].items()}
     if rank == 0:
         torch.save(results, f"{folder}/results_{world}.pt")
     torch.distributed.destroy_process_group()

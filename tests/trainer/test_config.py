@@ -68,8 +68,12 @@ def test_wrong_settings_are_refused_by_name(override, says):
     "override, says",
     [
         ("actor_rollout_ref.actor.ppo_epochs=2", "ppo_epochs=2"),
-        ("actor_rollout_ref.actor.ppo_mini_batch_size=8", "ppo_mini_batch_size=8"),
-        ("actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", "ulysses"),
+        ("actor_rollout_ref.actor.ppo_mini_batch_size=6", "ppo_mini_batch_size=6.*divisor"),
+        ("actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", "ulysses.*divisor of the 1 devices"),
+        ("actor_rollout_ref.model.use_remove_padding=false", "use_remove_padding=False"),
+        ("actor_rollout_ref.actor.ppo_max_token_len_per_gpu=319", "319.*320 or more"),
+        ("vaopd.teacher.max_token_len_per_gpu=639", "639.*640 or more"),
+        ("actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=fp16", "fp16"),
         ("actor_rollout_ref.actor.strategy=fsdp", "strategy='fsdp'"),
         ("actor_rollout_ref.rollout.logprobs_mode=processed_logprobs", "raw_logprobs"),
         ("data.filter_overlong_prompts=true", "filter_overlong_prompts"),
@@ -79,6 +83,14 @@ def test_wrong_settings_are_refused_by_name(override, says):
 def test_host_settings_that_would_change_the_loss_are_refused(override, says):
     with pytest.raises(ValueError, match=says):
         validate_host_settings(compose("tiny_cpu", [*REQUIRED, override]))
+
+
+def test_mini_batches_must_divide_by_the_ranks():
+    overrides = [*REQUIRED, "actor_rollout_ref.actor.ppo_mini_batch_size=1"]
+    with pytest.raises(ValueError, match="8 data-parallel ranks"):
+        validate_host_settings(compose("tiny_cpu", [*overrides, "trainer.n_gpus_per_node=8"]))
+    spread = "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2"
+    validate_host_settings(compose("tiny_cpu", [*overrides, "trainer.n_gpus_per_node=8", spread]))
 
 
 def test_what_the_host_refuses_is_a_refusal_too():

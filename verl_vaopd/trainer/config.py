@@ -35,12 +35,10 @@ class TeacherConfig:
     """Keep the teacher in host memory between its turns."""
     fsdp_size: int = -1
     """Ranks that share one copy of the weights; -1: all of them."""
-    use_remove_padding: bool = True
-    """Packed rows; False pads them to the longest of a micro-batch."""
     use_dynamic_bsz: bool = True
     """Micro-batches by token count; False: by number of rollouts."""
     max_token_len_per_gpu: int = 32768
-    """Tokens of a micro-batch under ONE view (the forward holds both), with ``use_dynamic_bsz``."""
+    """Tokens of a micro-batch under both views, a prompt counted once for its rollouts, with ``use_dynamic_bsz``."""
     micro_batch_size_per_gpu: int = 4
     """Rollouts of a micro-batch without ``use_dynamic_bsz``."""
     override_config: dict[str, Any] = field(default_factory=dict)
@@ -136,23 +134,59 @@ def validate_host_settings(config) -> None:
         ValueError: names the setting and what to set instead.
     """
     actor, rollout, data = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.data
+    teacher = config.vaopd.teacher
+    world, sequence_ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes, actor.ulysses_sequence_parallel_size
+    ranks = max(1, world // sequence_ranks)
+    param_dtype = actor.fsdp_config.mixed_precision.param_dtype
+    longest = data.max_prompt_length + data.max_response_length
     rules = [
         (actor.strategy != "fsdp2", "actor_rollout_ref.actor.strategy", actor.strategy, "'fsdp2'"),
         (rollout.name != "vllm", "actor_rollout_ref.rollout.name", rollout.name, "'vllm'"),
         (rollout.n < 1, "actor_rollout_ref.rollout.n", rollout.n, "1 or more rollouts per prompt"),
         (rollout.temperature <= 0, "actor_rollout_ref.rollout.temperature", rollout.temperature, "a positive number"),
         (
-            actor.ppo_mini_batch_size != data.train_batch_size,
+            actor.ppo_mini_batch_size < 1 or data.train_batch_size % actor.ppo_mini_batch_size,
             "actor_rollout_ref.actor.ppo_mini_batch_size",
             actor.ppo_mini_batch_size,
-            f"data.train_batch_size ({data.train_batch_size}): one optimiser step per batch",
+            f"a divisor of data.train_batch_size ({data.train_batch_size}): every optimiser step takes whole prompts",
+        ),
+        (
+            actor.ppo_mini_batch_size != data.train_batch_size and actor.ppo_mini_batch_size * rollout.n % ranks,
+            "actor_rollout_ref.actor.ppo_mini_batch_size",
+            actor.ppo_mini_batch_size,
+            f"such that its rollouts (times rollout.n={rollout.n}) divide by the {ranks} data-parallel ranks",
         ),
         (actor.ppo_epochs != 1, "actor_rollout_ref.actor.ppo_epochs", actor.ppo_epochs, "1: rollouts are used once"),
         (
-            actor.ulysses_sequence_parallel_size != 1,
+            world % sequence_ranks != 0,
             "actor_rollout_ref.actor.ulysses_sequence_parallel_size",
-            actor.ulysses_sequence_parallel_size,
-            "1: sequence parallelism is not supported yet",
+            sequence_ranks,
+            f"a divisor of the {world} devices",
+        ),
+        (
+            not config.actor_rollout_ref.model.use_remove_padding,
+            "actor_rollout_ref.model.use_remove_padding",
+            False,
+            "true: rows are always packed",
+        ),
+        (
+            actor.use_dynamic_bsz and actor.ppo_max_token_len_per_gpu * sequence_ranks < longest,
+            "actor_rollout_ref.actor.ppo_max_token_len_per_gpu",
+            actor.ppo_max_token_len_per_gpu,
+            f"{-(-longest // sequence_ranks)} or more: a rollout may have {longest} tokens (data.max_prompt_length + "
+            "data.max_response_length)",
+        ),
+        (
+            teacher.use_dynamic_bsz and teacher.max_token_len_per_gpu < 2 * longest,
+            "vaopd.teacher.max_token_len_per_gpu",
+            teacher.max_token_len_per_gpu,
+            f"{2 * longest} or more: a rollout under both views may have {2 * longest} tokens",
+        ),
+        (
+            param_dtype not in ("bf16", "fp32"),
+            "actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype",
+            param_dtype,
+            "'bf16' or 'fp32'",
         ),
         (actor.use_kl_loss, "actor_rollout_ref.actor.use_kl_loss", True, "false: the loss is Eq. 6 alone"),
         (config.critic.enable is True, "critic.enable", True, "false: distillation has no critic"),

@@ -1,5 +1,6 @@
 """The driver: what happens in one step of visual-advantage on-policy distillation."""
 
+import math
 import time
 
 import ray
@@ -16,9 +17,11 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.debug import marked_timer
 from verl.utils.metric import reduce_metrics
+from verl.utils.seqlen_balancing import log_seqlen_unbalance
 
 from verl_vaopd.trainer.coefficients import Coefficients, compute_coefficients, va_statistics
 from verl_vaopd.trainer.config import VAOPDConfig
+from verl_vaopd.trainer.order import order_rows
 from verl_vaopd.trainer.run_log import RunLog
 from verl_vaopd.trainer.vision import clear_views
 from verl_vaopd.trainer.workers import TeacherWorker, VAOPDWorker
@@ -39,6 +42,7 @@ class VAOPDTrainer(PPOTrainerSync):
         super().__init__(config)
         self.vaopd: VAOPDConfig = omega_conf_to_dataclass(config.vaopd)
         self.run_log = RunLog(self.vaopd.output_dir)
+        self.mini_batches = config.data.train_batch_size // config.actor_rollout_ref.actor.ppo_mini_batch_size
         self._in_training = False
         # The host looks for finished rollouts every 2 s, which on small models is longer than the generation.
         self.replay_buffer.poll_interval = self.vaopd.poll_interval
@@ -129,6 +133,25 @@ class VAOPDTrainer(PPOTrainerSync):
             self._update_student(batch, metrics)
         return batch
 
+    def _get_required_batch_multiple(self, dp_size: int) -> int:
+        """Differs from the host's: what both models' ranks divide; several mini-batches are checked at the start."""
+        return math.lcm(dp_size, self.teacher_wg.world_size)
+
+    def _balance_batch(self, batch: KVBatchMeta, metrics, logging_prefix="global_seqlen", keep_minibatch=False):
+        """After the host's, which pads the batch: siblings back together, on one rank where counts allow."""
+        came = {key: place for place, key in enumerate(batch.keys)}
+        batch = super()._balance_batch(batch, {})
+        batch.reorder(sorted(range(len(batch)), key=lambda row: came.get(batch.keys[row], len(came))))
+        ranks = max(self.actor_rollout_wg._dispatch_info["actor"]) + 1
+        tokens = [tag["seq_len"] for tag in batch.tags]
+        # Keys are "{uid}_{session}_{index}".
+        order = order_rows([key.split("_")[0] for key in batch.keys], tokens, ranks, self.mini_batches)
+        batch.reorder(order)
+        share = len(order) // ranks
+        partitions = [order[rank * share : (rank + 1) * share] for rank in range(ranks)]
+        metrics.update(log_seqlen_unbalance(tokens, partitions, logging_prefix))
+        return batch
+
     def _score_views(self, batch: KVBatchMeta) -> None:
         """Teacher workers read rollouts and images from TransferQueue and write their scores back to it."""
         self.teacher_wg.score_views(self._select(batch, TEACHER_FIELDS))
@@ -152,6 +175,7 @@ class VAOPDTrainer(PPOTrainerSync):
         """Eq. 2-6 on the driver: reads two scalars per token, writes one coefficient and one bit."""
         scores, mask, uids, real = self._read_scores(batch)
         result = compute_coefficients(**scores, response_mask=mask, prompt_ids=uids, config=self.vaopd)
+        coefficients = result.coefficients * self.mini_batches  # each update is the mean over its own prompts
 
         columns = {"token_weights": [], "high_va": []}
         rows = {place: row for row, place in enumerate(real)}
@@ -159,7 +183,7 @@ class VAOPDTrainer(PPOTrainerSync):
             length = tag["response_len"]
             row = rows.get(place)
             nothing = torch.zeros(length)
-            columns["token_weights"].append(nothing if row is None else result.coefficients[row, :length])
+            columns["token_weights"].append(nothing if row is None else coefficients[row, :length])
             columns["high_va"].append(nothing if row is None else result.high_va[row, :length].float())
         nested = {k: torch.nested.as_nested_tensor(v, layout=torch.jagged) for k, v in columns.items()}
         put_fields(batch, nested)
@@ -171,13 +195,13 @@ class VAOPDTrainer(PPOTrainerSync):
         self.run_log.rollouts(self.global_steps, self._rollout_rows(batch, real, uids, mask, result))
 
     def _update_student(self, batch: KVBatchMeta, metrics: dict) -> None:
-        """One optimiser step on sum(coefficient * KL_t)."""
+        """One optimiser step for each mini-batch on sum(coefficient * KL_t)."""
         actor = self.config.actor_rollout_ref.actor
         selected = self._select(batch, STUDENT_FIELDS)
         selected.extra_info.update(
             {
                 "global_batch_size": len(batch),
-                "mini_batch_size": len(batch),
+                "mini_batch_size": len(batch) // self.mini_batches,
                 "epochs": 1,
                 "seed": actor.data_loader_seed,
                 "dataloader_kwargs": {"shuffle": False},

@@ -63,7 +63,6 @@ class TeacherWorker(TrainingWorker):
                 model_type="vaopd_teacher",
                 model_config=HFModelConfig(
                     path=teacher.path,
-                    use_remove_padding=teacher.use_remove_padding,
                     enable_gradient_checkpointing=False,
                     override_config=dict(teacher.override_config),
                 ),
@@ -83,7 +82,6 @@ class TeacherWorker(TrainingWorker):
         config = self.engine_config
         tu.assign_non_tensor(
             data,
-            use_remove_padding=self.model_config.use_remove_padding,
             use_dynamic_bsz=config.use_dynamic_bsz,
             max_token_len_per_gpu=config.infer_max_token_len_per_gpu,
             micro_batch_size_per_gpu=config.infer_micro_batch_size_per_gpu,
