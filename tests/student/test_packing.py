@@ -7,7 +7,7 @@ from transformers import Qwen3VLForConditionalGeneration
 from tests.random_models import VOCAB_SIZE, Prompts, make_checkpoint, plain_logits
 from verl_vaopd.student.engine import as_sampled
 from verl_vaopd.student.forward import install_forward
-from verl_vaopd.student.packing import Layout, Row, collate, mrope_positions
+from verl_vaopd.student.packing import Layout, Row, collate, mrope_positions, siblings
 
 
 @pytest.fixture(scope="module")
@@ -45,25 +45,63 @@ def test_image_tokens_that_do_not_match_are_refused(model, grid):
         mrope_positions(ids, torch.tensor(grid) if grid else None, Layout.of(model.config))
 
 
-@pytest.mark.parametrize("padded", [False, True])
-def test_one_forward_equals_one_forward_a_row(model, padded):
-    rows = rows_of(Prompts())
+def run(model, rows: list[Row]) -> tuple[torch.Tensor, dict]:
+    """Logits of all response tokens by this package's forward; and what the vision tower and the layers were given."""
+    seen = {"patches": [], "tokens": []}
+    hooks = [
+        model.model.visual.register_forward_pre_hook(lambda _, args: seen["patches"].append(len(args[0]))),
+        model.model.language_model.layers[0].register_forward_pre_hook(
+            lambda _, args: seen["tokens"].append(args[0].shape[1])
+        ),
+    ]
+    forward, head_forward, attention = (
+        model.forward,
+        model.lm_head.forward,
+        model.config.text_config._attn_implementation,
+    )
+    install_forward(model)
+    try:
+        batch = collate(rows, Layout.of(model.config), "cpu")
+        logits = model(**batch.model_inputs, head_fn=lambda hidden, head: hidden @ head.t())
+    finally:
+        model.forward, model.lm_head.forward = forward, head_forward
+        model.config.text_config._attn_implementation = attention
+        for hook in hooks:
+            hook.remove()
+    assert batch.response_ids.tolist() == [i for row in rows for i in row.input_ids[-row.response_length :].tolist()]
+    return logits, seen
+
+
+def test_one_forward_equals_one_forward_a_row(model):
+    prompts = Prompts()
+    rows = rows_of(prompts)
     with torch.no_grad():
         expected = torch.cat([plain_logits(model, row.input_ids, row.response_length, row.images) for row in rows])
-        calls = []
-        hook = model.model.visual.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
-        forward, head_forward = model.forward, model.lm_head.forward
-        install_forward(model)
-        try:
-            batch = collate(rows, Layout.of(model.config), "cpu", padded)
-            got = model(**batch.model_inputs, head_fn=lambda hidden, head: hidden @ head.t())
-        finally:
-            model.forward, model.lm_head.forward = forward, head_forward
-            hook.remove()
+        got, seen = run(model, rows)
     assert (got - expected).abs().max() < 1e-4  # logits of size 30
-    # Twelve rows, but the vision tower ran once, over the patches of three images: 16, 24 and 8.
-    assert calls == [16 + 24 + 8]
-    assert batch.response_ids.tolist() == [i for row in rows for i in row.input_ids[-row.response_length :].tolist()]
+    # Twelve rows, but the vision tower saw the patches of three images: 16, 24 and 8; and the layers three prompts.
+    assert seen["patches"] == [16 + 24 + 8]
+    prompt_tokens = sum(len(row.input_ids) - row.response_length for row in rows[:3])
+    assert seen["tokens"] == [prompt_tokens + sum(row.response_length for row in rows)]
+
+
+def test_order_and_company_of_rows_do_not_matter(model):
+    rows = rows_of(Prompts())
+    with torch.no_grad():
+        together, _ = run(model, rows)
+        for order in (list(range(11, -1, -1)), [5, 2, 8]):
+            got, _ = run(model, [rows[index] for index in order])
+            pieces = together.split([row.response_length for row in rows])
+            assert (got - torch.cat([pieces[index] for index in order])).abs().max() < 1e-4
+
+
+def test_rows_that_differ_in_prompt_or_image_share_nothing():
+    rows = rows_of(Prompts())
+    assert siblings(rows) == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+    other_image = Row(rows[0].input_ids, rows[0].response_length, rows[1].images)
+    other_prompt = Row(rows[0].input_ids.clone(), rows[0].response_length, rows[0].images)
+    other_prompt.input_ids[0] += 1
+    assert siblings([rows[0], other_image, other_prompt]) == [[0], [1], [2]]
 
 
 def test_empty_response_is_refused(model):

@@ -28,6 +28,7 @@ CASES = {
         "6 rows": {**MIXED, "micro_batch": 6},
         "by tokens": {**MIXED, "micro_batch": None},
         "checkpointing": {**MIXED, "micro_batch": None, "checkpointing": True},
+        "bf16": {**MIXED, "micro_batch": None, "dtype": "bf16"},
     },
     2: {
         "1 row": {**MIXED, "micro_batch": 1},
@@ -40,7 +41,12 @@ CASES = {
         "3 mini-batches": {**MIXED, "micro_batch": None, "mini_batches": 3, "lr": LEARNING_RATE},
     },
 }
-RUNS = [(world, name) for world, cases in CASES.items() for name, case in cases.items() if "mini_batches" not in case]
+RUNS = [
+    (world, name)
+    for world, cases in CASES.items()
+    for name, case in cases.items()
+    if not {"mini_batches", "dtype"} & set(case)
+]
 
 
 def naive(folder: Path, case: dict, student=None, only=None) -> dict:
@@ -149,6 +155,17 @@ def test_teacher_scores_equal_two_plain_forwards(results, expected, world, name)
     for (row, *views), plain in zip(got, wanted, strict=True):
         for view, plain_view in zip(views, plain, strict=True):
             assert (view - plain_view).abs().max() < 1e-5, f"row {row}"
+
+
+def test_bf16_computes_the_same_up_to_its_rounding(results, expected):
+    wanted, got = expected(MIXED), results[1]["bf16"]
+    assert got["loss"] == pytest.approx(wanted["loss"], rel=0.02)
+    assert all(gradient.dtype == torch.float32 for gradient in got["gradients"].values())  # accumulated in float32
+    flat = [
+        torch.cat([source[name].flatten() for name in wanted["gradients"]])
+        for source in (wanted["gradients"], got["gradients"])
+    ]
+    assert torch.cosine_similarity(*flat, dim=0) > 0.99
 
 
 def test_each_mini_batch_is_a_step_on_the_mean_over_its_own_prompts(folder, results):

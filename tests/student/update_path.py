@@ -25,7 +25,6 @@ from verl_vaopd.trainer.order import order_rows
 from verl_vaopd.trainer.trainer import pad_rows
 from verl_vaopd.trainer.workers import StudentTrainingWorker
 
-FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
 OVERRIDE = {"attn_implementation": "sdpa"}
 
 
@@ -35,6 +34,7 @@ def nested(rows):
 
 def build_student(folder: str, case: dict) -> StudentTrainingWorker:
     """The real worker; its optimiser is SGD, whose steps show the gradients as they are."""
+    dtype = case.get("dtype", "fp32")
     worker = StudentTrainingWorker(
         TrainingWorkerConfig(
             model_type="vaopd_student",
@@ -48,7 +48,7 @@ def build_student(folder: str, case: dict) -> StudentTrainingWorker:
             engine_config=FSDPEngineConfig(
                 strategy="fsdp2",
                 model_dtype="fp32",
-                mixed_precision=FP32,
+                mixed_precision={"param_dtype": dtype, "reduce_dtype": "fp32", "buffer_dtype": "fp32"},
                 use_torch_compile=False,
                 ulysses_sequence_parallel_size=case.get("sequence_ranks", 1),
             ),
@@ -60,12 +60,12 @@ def build_student(folder: str, case: dict) -> StudentTrainingWorker:
     )
     worker.reset()
     worker.set_loss_fn(lambda *args, **kwargs: None)  # the host asks for one; the engine has its own
-    worker.engine.teacher_head = load_lm_head(f"{folder}/teacher")
+    worker.engine.teacher_head = load_lm_head(f"{folder}/teacher").to(worker.engine._autocast_dtype)
     return worker
 
 
-def build_teacher(folder: str) -> TeacherEngine:
-    config = TeacherConfig(path=f"{folder}/teacher", dtype="fp32").engine_config()
+def build_teacher(folder: str, dtype: str) -> TeacherEngine:
+    config = TeacherConfig(path=f"{folder}/teacher", dtype=dtype).engine_config()
     model = HFModelConfig(path=f"{folder}/teacher", load_tokenizer=False, override_config=OVERRIDE)
     teacher = TeacherEngine(model, config, None, CheckpointConfig())
     teacher.initialize()
@@ -94,11 +94,14 @@ def gather(indices: list[int], columns: list[list]) -> list[tuple]:
     return [row for _, row in sorted({row[0]: row for rows in everyone for row in rows}.items())]
 
 
-def run(case: dict, students: dict, teacher: TeacherEngine, folder: str, rank: int, world: int) -> dict:
+def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, world: int) -> dict:
     prompts = Prompts(response_lengths=case["response_lengths"])
     layout = {"use_dynamic_bsz": case["micro_batch"] is None, "micro_batch_size_per_gpu": case["micro_batch"] or 1}
-    for key in ("vocab_size", "chunk_size"):
-        setattr(teacher, key, {"vocab_size": VOCAB_SIZE, "chunk_size": 5}[key])
+    dtype = case.get("dtype", "fp32")
+    if dtype not in teachers:
+        teachers[dtype] = build_teacher(folder, dtype)
+    teacher = teachers[dtype]
+    teacher.vocab_size, teacher.chunk_size = VOCAB_SIZE, 5
     teacher.vision, teacher.degraded = prompts.original, prompts.degraded
 
     # Teacher: rows are dealt out in turn, so siblings sit on different ranks.
@@ -120,7 +123,7 @@ def run(case: dict, students: dict, teacher: TeacherEngine, folder: str, rank: i
 
     # Student.
     mini_batches = case.get("mini_batches", 1)
-    key = json.dumps([case.get(name) for name in ("sequence_ranks", "checkpointing", "lr")])
+    key = json.dumps([case.get(name) for name in ("sequence_ranks", "checkpointing", "lr", "dtype")])
     if key not in students:
         students[key] = build_student(folder, case)
     worker = students[key]
@@ -174,8 +177,8 @@ def main(rank: int, world: int, folder: str) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous_{world}", rank=rank, world_size=world
     )
-    teacher, students = build_teacher(folder), {}
-    results = {name: run(case, students, teacher, folder, rank, world) for name, case in cases[str(world)].items()}
+    students, teachers = {}, {}
+    results = {name: run(case, students, teachers, folder, rank, world) for name, case in cases[str(world)].items()}
     if rank == 0:
         torch.save(results, f"{folder}/results_{world}.pt")
     torch.distributed.destroy_process_group()
