@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.tracing import LargestTensor
 from verl_vaopd.algorithm import fused_linear_reverse_kl, reverse_kl, token_log_probs
 
 M, Ds, Dt, V = 13, 6, 9, 20
@@ -167,19 +168,6 @@ def test_without_rows_or_without_weight_there_still_is_a_graph(rows):
         assert loss.item() == 0 and kl.shape == (rows,)
         grad_hidden, grad_head = torch.autograd.grad(loss, (hidden, head))
         assert grad_hidden.shape == hidden.shape and grad_head.shape == head.shape and not grad_head.any()
-
-
-class LargestTensor(TorchDispatchMode):
-    """Records the number of elements of the largest tensor that any operation gives back."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, (tuple, list)) else [result]:
-            if isinstance(tensor, torch.Tensor):
-                self.numel = max(self.numel, tensor.numel())
-        return result
 
 
 class CountGemms(TorchDispatchMode):

@@ -21,6 +21,7 @@ MIXED = {"response_lengths": [7, 1, 4, 9], "settings": {}}
 EQUAL = {"response_lengths": [5, 5, 5, 5], "settings": {}}
 OPD = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "opd"}}
 LEARNING_RATE = 0.3
+LARGE_VOCABULARY = 6000
 CASES = {
     1: {
         "1 row": {**MIXED, "micro_batch": 1},
@@ -29,6 +30,10 @@ CASES = {
         "by tokens": {**MIXED, "micro_batch": None},
         "checkpointing": {**MIXED, "micro_batch": None, "checkpointing": True},
         "bf16": {**MIXED, "micro_batch": None, "dtype": "bf16"},
+        "large vocabulary": {
+            **{"response_lengths": [60] * 4, "settings": {}, "micro_batch": 12},
+            **{"models": "large_", "vocab_size": LARGE_VOCABULARY},
+        },
     },
     2: {
         "1 row": {**MIXED, "micro_batch": 1},
@@ -45,7 +50,7 @@ RUNS = [
     (world, name)
     for world, cases in CASES.items()
     for name, case in cases.items()
-    if not {"mini_batches", "dtype"} & set(case)
+    if not {"mini_batches", "dtype", "models"} & set(case)
 ]
 
 
@@ -96,6 +101,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("update_path")
     make_checkpoint(folder / "student", hidden=64, layers=2, head_rows=112, tied=True, seed=0)
     make_checkpoint(folder / "teacher", hidden=96, layers=3, head_rows=128, tied=False, seed=1)
+    make_checkpoint(folder / "large_student", hidden=64, layers=2, head_rows=6016, tied=True, seed=0)
+    make_checkpoint(folder / "large_teacher", hidden=96, layers=2, head_rows=6016, tied=False, seed=1)
     return folder
 
 
@@ -185,6 +192,15 @@ def test_each_mini_batch_is_a_step_on_the_mean_over_its_own_prompts(folder, resu
         moved = parameter.detach() - before[name]
         error = (got["parameters"][name] - parameter.detach()).norm() / moved.norm().clamp(min=1e-12)
         assert error < 1e-3, f"{name}: off by {error:.1e} of its way"
+
+
+def test_no_tensor_of_response_tokens_by_vocabulary_is_made(results):
+    largest = results[1]["large vocabulary"]["largest"]
+    tokens = 3 * 4 * 60
+    # Fused FSDP units hold a head and an embedding [6016, 96]: below a third of [720, 6000], the smallest that would be
+    # wrong; the teacher's, under two views, would be twice that.
+    assert 0 < largest["student"] < tokens * LARGE_VOCABULARY / 3
+    assert 0 < largest["teacher"] < tokens * LARGE_VOCABULARY / 3
 
 
 def test_text_only_rows_have_no_visual_advantage(results):

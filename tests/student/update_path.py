@@ -17,6 +17,7 @@ from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelCo
 from verl.workers.engine_workers import TrainingWorker
 
 from tests.random_models import VOCAB_SIZE, Prompts
+from tests.tracing import LargestTensor
 from verl_vaopd.teacher.engine import TeacherEngine
 from verl_vaopd.teacher.head import load_lm_head
 from verl_vaopd.trainer.coefficients import compute_coefficients
@@ -32,6 +33,10 @@ def nested(rows):
     return torch.nested.as_nested_tensor(list(rows), layout=torch.jagged)
 
 
+def checkpoint(folder: str, model: str, case: dict) -> str:
+    return f"{folder}/{case.get('models', '')}{model}"
+
+
 def build_student(folder: str, case: dict) -> StudentTrainingWorker:
     """The real worker; its optimiser is SGD, whose steps show the gradients as they are."""
     dtype = case.get("dtype", "fp32")
@@ -39,7 +44,7 @@ def build_student(folder: str, case: dict) -> StudentTrainingWorker:
         TrainingWorkerConfig(
             model_type="vaopd_student",
             model_config=HFModelConfig(
-                path=f"{folder}/student",
+                path=checkpoint(folder, "student", case),
                 load_tokenizer=False,
                 override_config=OVERRIDE,
                 use_remove_padding=True,
@@ -60,13 +65,14 @@ def build_student(folder: str, case: dict) -> StudentTrainingWorker:
     )
     worker.reset()
     worker.set_loss_fn(lambda *args, **kwargs: None)  # the host asks for one; the engine has its own
-    worker.engine.teacher_head = load_lm_head(f"{folder}/teacher").to(worker.engine._autocast_dtype)
+    worker.engine.teacher_head = load_lm_head(checkpoint(folder, "teacher", case)).to(worker.engine._autocast_dtype)
     return worker
 
 
-def build_teacher(folder: str, dtype: str) -> TeacherEngine:
-    config = TeacherConfig(path=f"{folder}/teacher", dtype=dtype).engine_config()
-    model = HFModelConfig(path=f"{folder}/teacher", load_tokenizer=False, override_config=OVERRIDE)
+def build_teacher(folder: str, case: dict) -> TeacherEngine:
+    path = checkpoint(folder, "teacher", case)
+    config = TeacherConfig(path=path, dtype=case.get("dtype", "fp32")).engine_config()
+    model = HFModelConfig(path=path, load_tokenizer=False, override_config=OVERRIDE)
     teacher = TeacherEngine(model, config, None, CheckpointConfig())
     teacher.initialize()
     return teacher
@@ -97,16 +103,17 @@ def gather(indices: list[int], columns: list[list]) -> list[tuple]:
 def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, world: int) -> dict:
     prompts = Prompts(response_lengths=case["response_lengths"])
     layout = {"use_dynamic_bsz": case["micro_batch"] is None, "micro_batch_size_per_gpu": case["micro_batch"] or 1}
-    dtype = case.get("dtype", "fp32")
-    if dtype not in teachers:
-        teachers[dtype] = build_teacher(folder, dtype)
-    teacher = teachers[dtype]
-    teacher.vocab_size, teacher.chunk_size = VOCAB_SIZE, 5
+    vocab_size = case.get("vocab_size", VOCAB_SIZE)
+    kind = json.dumps([case.get(name) for name in ("models", "dtype")])
+    if kind not in teachers:
+        teachers[kind] = build_teacher(folder, case)
+    teacher = teachers[kind]
+    teacher.vocab_size, teacher.chunk_size = vocab_size, 5
     teacher.vision, teacher.degraded = prompts.original, prompts.degraded
 
     # Teacher: rows are dealt out in turn, so siblings sit on different ranks.
     mine = list(range(rank, len(prompts.rows), world))
-    with teacher.eval_mode():
+    with teacher.eval_mode(), LargestTensor() as largest_of_teacher:
         scores = teacher.infer_batch(batch_of([prompts.rows[i] for i in mine], {}, **layout))["model_output"]
     names = ("logp_original", "logp_pixelated", "teacher_hidden")
     scored = gather(mine, [list(scores[name].unbind()) for name in names])
@@ -123,12 +130,12 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
 
     # Student.
     mini_batches = case.get("mini_batches", 1)
-    key = json.dumps([case.get(name) for name in ("sequence_ranks", "checkpointing", "lr", "dtype")])
+    key = json.dumps([case.get(name) for name in ("models", "sequence_ranks", "checkpointing", "lr", "dtype")])
     if key not in students:
         students[key] = build_student(folder, case)
     worker = students[key]
     engine = worker.engine
-    engine.vocab_size, engine.chunk_size, engine.vision = VOCAB_SIZE, 5, prompts.original
+    engine.vocab_size, engine.chunk_size, engine.vision = vocab_size, 5, prompts.original
     ranks, place = engine.get_data_parallel_size(), engine.get_data_parallel_rank()
     if mini_batches > 1:
         order = order_rows([uid for uid, _, _ in prompts.rows], [len(ids) for _, ids, _ in prompts.rows], ranks, 3)
@@ -154,7 +161,8 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
         return {**result, "metrics": metrics}
     with engine.train_mode(zero_grad_on_exit=False):
         engine.optimizer_zero_grad()
-        output = engine.forward_backward_batch(data, None)
+        with LargestTensor() as largest_of_student:
+            output = engine.forward_backward_batch(data, None)
         gradients = {key: p.grad.full_tensor() for key, p in engine.module.named_parameters() if p.grad is not None}
     loss = torch.tensor(sum(output["loss"]))  # of this rank's rows, times the data-parallel size
     torch.distributed.all_reduce(loss, group=engine.get_data_parallel_group())
@@ -166,6 +174,7 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
         "tokens": float(tokens) / ranks,
         "gradients": gradients,
         "micro_batches": len(output["loss"]),
+        "largest": {"teacher": largest_of_teacher.numel, "student": largest_of_student.numel},
     }
 
 
