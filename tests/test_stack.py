@@ -183,6 +183,39 @@ def test_rows_of_equal_length_train(self_distilled):
     assert abs(records(output)[-1]["loss"]) < 1e-6  # still its own teacher, but for updates of size 1e-7
 
 
+@pytest.mark.parametrize("sequence_ranks", [1, 2])
+def test_two_ranks_and_several_mini_batches(tmp_path, sequence_ranks):
+    """Two FSDP ranks, colocated teacher: siblings on one rank, or each sequence spread over both; three updates a step.
+
+    The teacher is the student, so every hidden state, position and weight must arrive where it belongs for a loss of 0.
+    """
+    from verl_vaopd.tiny.models import random_models
+
+    student, _ = random_models(tmp_path / "models")
+    data = mixed_rows(tmp_path / "data.parquet", 6)
+    settings = [
+        "trainer.n_gpus_per_node=2",
+        f"actor_rollout_ref.actor.ulysses_sequence_parallel_size={sequence_ranks}",
+        "data.train_batch_size=6",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=2",
+        "actor_rollout_ref.model.enable_gradient_checkpointing=true",
+        "actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=2",
+        "vaopd.max_drift=1e-5",
+        "actor_rollout_ref.actor.optim.lr=1e-9",
+        "trainer.total_training_steps=2",
+        "trainer.val_before_train=false",
+        "trainer.test_freq=-1",
+        "trainer.save_freq=-1",
+    ]
+    output = tmp_path / "run"
+    assert run(*train_command(output, student, student, data, *settings)).returncode == 0
+    steps = records(output)
+    assert [record["step"] for record in steps] == [1, 2]
+    for record in steps:
+        assert abs(record["loss"]) < 1e-6 and record["drift/mean"] < 1e-5
+        assert record["va/mean"] > 0.01
+
+
 GENERATE = """
 import json, os, sys
 os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"

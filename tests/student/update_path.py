@@ -85,7 +85,6 @@ def batch_of(rows, columns: dict, **settings):
             "uid": [uid for uid, _, _ in rows],
             "input_ids": nested(ids for _, ids, _ in rows),
             "response_mask": nested(ones),
-            "loss_mask": nested(ones),
             **{key: nested(values) for key, values in columns.items()},
         }
     )

@@ -38,7 +38,7 @@ def test_views_are_encoded_once_per_prompt(monkeypatch):
 
     worker = VisionAgentLoopWorker.__new__(VisionAgentLoopWorker)
     worker.processor = SimpleNamespace(image_processor=CountingImageProcessor())
-    worker.config = SimpleNamespace(vaopd=SimpleNamespace(degradation_ratio=0.1))
+    worker.config = SimpleNamespace(vaopd=SimpleNamespace(degradation_ratio=0.1, degraded_view=True))
     monkeypatch.setattr(rollout, "put_views", put)
     monkeypatch.setattr(VisionAgentLoopWorker.__mro__[1], "_run_prompt", four_rollouts)
 

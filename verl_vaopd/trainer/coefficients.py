@@ -47,7 +47,7 @@ def compute_coefficients(
             visual advantage.
     """
     va = visual_advantage(logp_original, logp_pixelated, response_mask)
-    if not va.any() and not config.allow_zero_va:
+    if config.degraded_view and not va.any() and not config.allow_zero_va:
         raise ValueError(
             f"the visual advantage of all {int(response_mask.sum())} tokens of the batch is zero: the degraded images "
             "did not reach the teacher, or the teacher does not look at images. "

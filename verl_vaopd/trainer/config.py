@@ -79,6 +79,8 @@ class VAOPDConfig:
     """Folder of this run: config, metrics, rollouts, checkpoints, figure, summary."""
     method: str = "vaopd"
     """``vaopd`` (Eq. 6) or ``opd`` (Standard OPD, Eq. 1; VA is scored and logged all the same)."""
+    degraded_view: bool = True
+    """Whether the teacher scores the degraded view; False (with ``opd`` only) makes the cheaper run without VA."""
     rollout_weighting: bool = True
     """Rollout weights by relative visual advantage (Eq. 3-4); False: every sibling weighs 1/K."""
     token_grouping: bool = True
@@ -121,9 +123,11 @@ class VAOPDConfig:
         _refuse(size is not None and (not isinstance(size, int) or size < 1), "chunk_size", size, "null, or 1 or more")
         rows = self.log_rollout_prompts
         _refuse(not isinstance(rows, int) or rows < 0, "log_rollout_prompts", rows, "0 or more")
-        for name in ("rollout_weighting", "token_grouping", "allow_zero_va"):
+        for name in ("degraded_view", "rollout_weighting", "token_grouping", "allow_zero_va"):
             value = getattr(self, name)
             _refuse(not isinstance(value, bool), name, value, "true or false")
+        needs_va = self.method == "vaopd" and not self.degraded_view
+        _refuse(needs_va, "degraded_view", False, "true: vaopd weighs tokens by the difference of the two views")
         _refuse(not self.output_dir, "output_dir", self.output_dir, "name a folder for the run")
 
 
@@ -138,6 +142,7 @@ def validate_host_settings(config) -> None:
     world, sequence_ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes, actor.ulysses_sequence_parallel_size
     ranks = max(1, world // sequence_ranks)
     param_dtype = actor.fsdp_config.mixed_precision.param_dtype
+    views = 2 if config.vaopd.degraded_view else 1
     longest = data.max_prompt_length + data.max_response_length
     rules = [
         (actor.strategy != "fsdp2", "actor_rollout_ref.actor.strategy", actor.strategy, "'fsdp2'"),
@@ -177,10 +182,11 @@ def validate_host_settings(config) -> None:
             "data.max_response_length)",
         ),
         (
-            teacher.use_dynamic_bsz and teacher.max_token_len_per_gpu < 2 * longest,
+            teacher.use_dynamic_bsz and teacher.max_token_len_per_gpu < views * longest,
             "vaopd.teacher.max_token_len_per_gpu",
             teacher.max_token_len_per_gpu,
-            f"{2 * longest} or more: a rollout under both views may have {2 * longest} tokens",
+            f"{views * longest} or more: a rollout may have {longest} tokens (data.max_prompt_length + "
+            f"data.max_response_length) under {views} view{'s' * (views > 1)}",
         ),
         (
             param_dtype not in ("bf16", "fp32"),

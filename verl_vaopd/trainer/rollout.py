@@ -1,6 +1,7 @@
 """Rollout side: the two views of a prompt's images are made here, once per prompt, before its K rollouts start."""
 
 import asyncio
+from functools import partial
 
 import ray
 import transfer_queue as tq
@@ -37,9 +38,10 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         try:
             images = images_of(prompt["raw_prompt"])
             if images:
-                ratio = self.config.vaopd.degradation_ratio
+                settings = self.config.vaopd
+                degrade = partial(pixelate, ratio=settings.degradation_ratio) if settings.degraded_view else None
                 views = await asyncio.get_running_loop().run_in_executor(
-                    None, encode_views, images, self.processor.image_processor, lambda image: pixelate(image, ratio)
+                    None, encode_views, images, self.processor.image_processor, degrade
                 )
                 await put_views(prompt["uid"], views)
         except Exception as error:

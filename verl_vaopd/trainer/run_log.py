@@ -77,8 +77,8 @@ class RunLog:
             summary[name] = {
                 "step": record["step"],
                 "accuracy": record["val/accuracy"],
-                "mean_va": record["val/va/mean"],
-                "va_top10_share": record["val/va/top10_share"],
+                "mean_va": record.get("val/va/mean"),
+                "va_top10_share": record.get("val/va/top10_share"),
             }
         path = os.path.join(self.output_dir, "summary.json")
         with open(path + ".tmp", "w") as f:
@@ -146,7 +146,8 @@ def draw_curves(records: list[dict], path: str) -> str:
     loss, va, accuracy = figure.subplots(1, 3)
 
     def line(axis, rows, name, label, **style):
-        axis.plot([row["step"] for row in rows], [row[name] for row in rows], label=label, **style)
+        known = [row for row in rows if name in row]  # no VA in a run without the degraded view
+        axis.plot([row["step"] for row in known], [row[name] for row in known], label=label, **style)
 
     line(loss, steps, "loss", "loss (Eq. 6)", color="black")
     line(loss, steps, "kl/high", "KL, high-VA tokens", color="tab:red", alpha=0.7)
@@ -173,9 +174,12 @@ def summary_table(summary: dict) -> str:
         rows += [
             ("step", f"{before['step']}", f"{after['step']}"),
             ("held-out accuracy", f"{before['accuracy']:.1%}", f"{after['accuracy']:.1%}"),
-            ("held-out mean VA, nats", f"{before['mean_va']:.4f}", f"{after['mean_va']:.4f}"),
-            ("VA in the top 10% of tokens", f"{before['va_top10_share']:.1%}", f"{after['va_top10_share']:.1%}"),
         ]
+        if before["mean_va"] is not None:
+            rows += [
+                ("held-out mean VA, nats", f"{before['mean_va']:.4f}", f"{after['mean_va']:.4f}"),
+                ("VA in the top 10% of tokens", f"{before['va_top10_share']:.1%}", f"{after['va_top10_share']:.1%}"),
+            ]
     lines = [f"{name:<30}{left:>12}{right:>12}" for name, left, right in rows]
     for name in ("student", "figure", "metrics"):
         lines.append(f"{name:<12}{summary[name]}")

@@ -19,15 +19,16 @@ from verl.utils.debug import marked_timer
 from verl.utils.metric import reduce_metrics
 from verl.utils.seqlen_balancing import log_seqlen_unbalance
 
+from verl_vaopd.algorithm import visual_advantage
 from verl_vaopd.trainer.coefficients import Coefficients, compute_coefficients, va_statistics
 from verl_vaopd.trainer.config import VAOPDConfig
 from verl_vaopd.trainer.order import order_rows
 from verl_vaopd.trainer.run_log import RunLog
 from verl_vaopd.trainer.vision import clear_views
-from verl_vaopd.trainer.workers import TeacherWorker, VAOPDWorker
+from verl_vaopd.trainer.workers import TeacherWorker, VAOPDWorker, hidden_states_stay
 
-TEACHER_FIELDS = ["uid", "input_ids", "response_mask", "loss_mask"]
-STUDENT_FIELDS = [*TEACHER_FIELDS, "rollout_log_probs", "teacher_hidden", "token_weights", "high_va"]
+TEACHER_FIELDS = ["uid", "input_ids", "response_mask"]
+STUDENT_FIELDS = [*TEACHER_FIELDS, "rollout_log_probs", "token_weights", "high_va"]
 
 
 @register_trainer("vaopd")
@@ -44,6 +45,7 @@ class VAOPDTrainer(PPOTrainerSync):
         self.run_log = RunLog(self.vaopd.output_dir)
         self.mini_batches = config.data.train_batch_size // config.actor_rollout_ref.actor.ppo_mini_batch_size
         self._in_training = False
+        self._validation_va: dict[str, float] = {}
         # The host looks for finished rollouts every 2 s, which on small models is longer than the generation.
         self.replay_buffer.poll_interval = self.vaopd.poll_interval
 
@@ -152,9 +154,11 @@ class VAOPDTrainer(PPOTrainerSync):
         metrics.update(log_seqlen_unbalance(tokens, partitions, logging_prefix))
         return batch
 
-    def _score_views(self, batch: KVBatchMeta) -> None:
+    def _score_views(self, batch: KVBatchMeta, scores_only: bool = False) -> None:
         """Teacher workers read rollouts and images from TransferQueue and write their scores back to it."""
-        self.teacher_wg.score_views(self._select(batch, TEACHER_FIELDS))
+        selected = self._select(batch, TEACHER_FIELDS)
+        selected.extra_info["scores_only"] = scores_only
+        self.teacher_wg.score_views(selected)
 
     def _read_scores(self, batch: KVBatchMeta) -> tuple[dict, torch.Tensor, list[str], list[int]]:
         """Scalars of the real rows, padded to the longest response; and those rows' uids and places in the batch.
@@ -188,8 +192,9 @@ class VAOPDTrainer(PPOTrainerSync):
         nested = {k: torch.nested.as_nested_tensor(v, layout=torch.jagged) for k, v in columns.items()}
         put_fields(batch, nested)
 
-        metrics.update(va_statistics(result.va, mask))
-        metrics["va/zero_rollouts"] = float((result.mean_va == 0).float().mean())
+        if self.vaopd.degraded_view:
+            metrics.update(va_statistics(result.va, mask))
+            metrics["va/zero_rollouts"] = float((result.mean_va == 0).float().mean())
         metrics["weights/rollout_max"] = float(result.rollout_weights.max())
         metrics["weights/rollout_spread"] = float(sibling_spread(result.rollout_weights, uids))
         self.run_log.rollouts(self.global_steps, self._rollout_rows(batch, real, uids, mask, result))
@@ -197,7 +202,8 @@ class VAOPDTrainer(PPOTrainerSync):
     def _update_student(self, batch: KVBatchMeta, metrics: dict) -> None:
         """One optimiser step for each mini-batch on sum(coefficient * KL_t)."""
         actor = self.config.actor_rollout_ref.actor
-        selected = self._select(batch, STUDENT_FIELDS)
+        stays = hidden_states_stay(self.config.actor_rollout_ref)
+        selected = self._select(batch, STUDENT_FIELDS if stays else [*STUDENT_FIELDS, "teacher_hidden"])
         selected.extra_info.update(
             {
                 "global_batch_size": len(batch),
@@ -208,6 +214,8 @@ class VAOPDTrainer(PPOTrainerSync):
             }
         )
         output = self.actor_rollout_wg.update_actor(selected)
+        # Only the first mini-batch runs the weights that vLLM sampled with.
+        first = {name: output["metrics"][name][0] for name in ("drift_sum", "drift_max", "tokens")}
         student = reduce_metrics(output["metrics"])
         tokens, high = student["tokens"], student["high_tokens"]
         low_sum = student["kl_sum"] - student["kl_high_sum"]
@@ -219,8 +227,8 @@ class VAOPDTrainer(PPOTrainerSync):
                 "kl/mean": student["kl_sum"] / tokens,
                 "kl/high": student["kl_high_sum"] / high,
                 "kl/low": low_sum / (tokens - high) if tokens > high else 0.0,
-                "drift/mean": student["drift_sum"] / tokens,
-                "drift/max": student["drift_max"],
+                "drift/mean": first["drift_sum"] / first["tokens"],
+                "drift/max": first["drift_max"],
                 "perf/student_memory_gb": student["perf/max_memory_allocated_gb"],
             }
         )
@@ -247,20 +255,23 @@ class VAOPDTrainer(PPOTrainerSync):
 
     def _score_validation(self, batch: KVBatchMeta) -> None:
         """VA of held-out rollouts, kept for :meth:`_validate`."""
+        uids = [key.split("_")[0] for key in batch.keys]
+        if not self.vaopd.degraded_view:
+            clear_views(uids)
+            return
         offloaded = self.config.actor_rollout_ref.rollout.free_cache_engine
         if offloaded:
             self.checkpoint_manager.sleep_replicas()
         # The dispatch wants equal shares: the host adds rows that nothing counts.
         whole = KVBatchMeta(partition_id=batch.partition_id, keys=list(batch.keys), tags=list(batch.tags))
         whole = upsample_batch_to_divisible_size(whole, self.teacher_wg.world_size, self.tokenizer.eos_token_id)
-        self._score_views(whole)
+        self._score_views(whole, scores_only=True)
         if added := [key for key in whole.keys if key not in set(batch.keys)]:
             tq.kv_clear(keys=added, partition_id=batch.partition_id)
         if offloaded:
             self.checkpoint_manager.update_weights(self.global_steps)
-        scores, mask, uids, _ = self._read_scores(batch)
-        coefficients = compute_coefficients(**scores, response_mask=mask, prompt_ids=uids, config=self.vaopd)
-        self._validation_va = va_statistics(coefficients.va, mask)
+        scores, mask, *_ = self._read_scores(batch)
+        self._validation_va = va_statistics(visual_advantage(**scores, response_mask=mask), mask)
         clear_views(uids)
 
     def _validate(self) -> dict[str, float]:
@@ -268,10 +279,8 @@ class VAOPDTrainer(PPOTrainerSync):
         accuracy = [v for k, v in metrics.items() if k.startswith("val-core/") and "/acc/mean@" in k]
         reply = {f"val/{name}": value for name, value in self._validation_va.items()}
         reply["val/accuracy"] = sum(accuracy) / len(accuracy)
-        self.run_log.say(
-            f"validation at step {self.global_steps}: accuracy {reply['val/accuracy']:.1%}, "
-            f"mean VA {reply['val/va/mean']:.4f} nats"
-        )
+        va = f", mean VA {reply['val/va/mean']:.4f} nats" if self._validation_va else ""
+        self.run_log.say(f"validation at step {self.global_steps}: accuracy {reply['val/accuracy']:.1%}{va}")
         if not self._in_training:  # inside training the host merges them into the step's metrics
             self.run_log.metrics({"step": self.global_steps, "time/wall": time.time(), **reply})
         return {**metrics, **reply}
@@ -331,10 +340,12 @@ class VAOPDTrainer(PPOTrainerSync):
         metrics["tokens_per_s"] = sum(tag["seq_len"] for tag in batch.tags) / timing_raw["step"]
         metrics["time/wall"] = time.time()
         self.run_log.metrics(metrics)
+        va = ""
+        if self.vaopd.degraded_view:
+            va = f"VA {metrics['va/mean']:.4f} (top 10%: {metrics['va/top10_share']:.0%})  "
         self.run_log.say(
             f"step {global_steps}/{self.total_training_steps}  loss {metrics['loss']:.4f}  "
-            f"KL high {metrics['kl/high']:.4f} low {metrics['kl/low']:.4f}  VA {metrics['va/mean']:.4f} "
-            f"(top 10%: {metrics['va/top10_share']:.0%})  accuracy {metrics['accuracy']:.1%}  "
+            f"KL high {metrics['kl/high']:.4f} low {metrics['kl/low']:.4f}  {va}accuracy {metrics['accuracy']:.1%}  "
             f"drift {metrics['drift/mean']:.1e}  {timing_raw['step']:.1f} s"
         )
 

@@ -12,8 +12,8 @@ PARTITION = "vision"
 FIELDS = ["pixel_values", "pixel_values_degraded", "image_grid_thw"]
 
 
-def encode_views(images: list, image_processor, degrade) -> dict[str, torch.Tensor]:
-    """Run the image processor over the images as they are and over ``degrade(image)``.
+def encode_views(images: list, image_processor, degrade=None) -> dict[str, torch.Tensor]:
+    """Run the image processor over the images as they are and, unless it is None, over ``degrade(image)``.
 
     Returns:
         ``pixel_values`` and ``pixel_values_degraded`` [patches, patch_dim]; ``image_grid_thw`` [images, 3].
@@ -21,6 +21,9 @@ def encode_views(images: list, image_processor, degrade) -> dict[str, torch.Tens
         ValueError: a degraded image got another patch grid (Section 2.1: the visual token count must not change).
     """
     original = image_processor(images=images, return_tensors="pt")
+    views = {"pixel_values": original["pixel_values"].float(), "image_grid_thw": original["image_grid_thw"]}
+    if degrade is None:
+        return views
     degraded = image_processor(images=[degrade(image) for image in images], return_tensors="pt")
     if not torch.equal(original["image_grid_thw"], degraded["image_grid_thw"]):
         raise ValueError(
@@ -28,11 +31,7 @@ def encode_views(images: list, image_processor, degrade) -> dict[str, torch.Tens
             f"({degraded['image_grid_thw'].tolist()} against {original['image_grid_thw'].tolist()}): "
             "the two views would not align token for token; the degradation must keep the image's size"
         )
-    return {
-        "pixel_values": original["pixel_values"].float(),
-        "pixel_values_degraded": degraded["pixel_values"].float(),
-        "image_grid_thw": original["image_grid_thw"],
-    }
+    return {**views, "pixel_values_degraded": degraded["pixel_values"].float()}
 
 
 async def put_views(uid: str, views: dict[str, torch.Tensor]) -> None:

@@ -29,12 +29,24 @@ def prompts_with_images(data: TensorDict, image_token_id: int) -> list[str]:
     return [uid for uid, has in zip(list(data["uid"]), has_image, strict=True) if has]
 
 
+def row_keys(data: TensorDict) -> list[tuple[str, bytes]]:
+    """What tells rollouts apart; equal ones have equal hidden states."""
+    return [
+        (uid, ids.cpu().numpy().tobytes()) for uid, ids in zip(data["uid"], data["input_ids"].unbind(), strict=True)
+    ]
+
+
 class StudentTrainingWorker(TrainingWorker):
     """The host's training worker that fetches the images of its rows and holds the teacher's frozen head."""
 
     def __init__(self, config: TrainingWorkerConfig):
         init_process_group()
         super().__init__(config)
+        self.handed_over: dict[tuple[str, bytes], torch.Tensor] = {}
+
+    def hand_over(self, data: TensorDict, teacher_hidden: torch.Tensor) -> None:
+        """Take the teacher's hidden states of rows that this worker will train on next."""
+        self.handed_over = dict(zip(row_keys(data), teacher_hidden.unbind(), strict=True))
 
     def attach_teacher_head(self, config: VAOPDConfig, vocab_size: int) -> None:
         dtype = self.engine._autocast_dtype
@@ -46,10 +58,13 @@ class StudentTrainingWorker(TrainingWorker):
     def train_mini_batch(self, data: TensorDict) -> TensorDict:
         uids = prompts_with_images(data, self.engine.layout.image_token_id)
         self.engine.vision, _ = fetch_views(uids, degraded=False)
+        if "teacher_hidden" not in data.keys():
+            hidden = [self.handed_over[key] for key in row_keys(data)]
+            data["teacher_hidden"] = torch.nested.as_nested_tensor(hidden, layout=torch.jagged)
         try:
             return super().train_mini_batch(data)
         finally:
-            self.engine.vision = {}
+            self.engine.vision, self.handed_over = {}, {}
 
 
 class TeacherWorker(TrainingWorker):
@@ -73,12 +88,21 @@ class TeacherWorker(TrainingWorker):
         )
         self.engine.vocab_size = vocab_size
         self.engine.chunk_size = config.chunk_size
+        self.engine.views = 2 if config.degraded_view else 1
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="train"))
     def score_views(self, data: TensorDict) -> TensorDict:
-        """Score rollouts under both views. Returns the fields of :meth:`TeacherEngine.forward_step`, row by row."""
+        """:meth:`score`, in host memory: what goes to TransferQueue."""
+        return self.score(data).cpu()
+
+    def score(self, data: TensorDict) -> TensorDict:
+        """Score rollouts under both views.
+
+        Returns:
+            The fields of :meth:`TeacherEngine.forward_step`, row by row; under ``scores_only`` not ``teacher_hidden``.
+        """
         uids = prompts_with_images(data, self.engine.layout.image_token_id)
-        self.engine.vision, self.engine.degraded = fetch_views(uids, degraded=True)
+        self.engine.vision, self.engine.degraded = fetch_views(uids, degraded=self.engine.views == 2)
         config = self.engine_config
         tu.assign_non_tensor(
             data,
@@ -89,9 +113,9 @@ class TeacherWorker(TrainingWorker):
         with self.engine.eval_mode():
             output = self.engine.infer_batch(data)
         self.engine.vision = self.engine.degraded = {}
-        if not self.engine.is_mp_src_rank_with_outputs():
-            return None
-        return tu.get_tensordict(output["model_output"]).cpu()
+        if tu.get(data, "scores_only", default=False):
+            del output["model_output"]["teacher_hidden"]
+        return tu.get_tensordict(output["model_output"])
 
 
 class VAOPDWorker(ActorRolloutRefWorker):
@@ -115,4 +139,16 @@ class VAOPDWorker(ActorRolloutRefWorker):
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="teacher"))
     def score_views(self, data: TensorDict) -> TensorDict:
-        return self.teacher.score_views(data)
+        """As :meth:`TeacherWorker.score_views`; hidden states stay in this process where its student trains on the same
+        rows (see :func:`hidden_states_stay`)."""
+        scores = self.teacher.score(data)
+        if hidden_states_stay(self.config) and "teacher_hidden" in scores.keys():
+            self.actor.hand_over(data, scores.pop("teacher_hidden"))
+        return scores.cpu()
+
+
+def hidden_states_stay(config) -> bool:
+    """Whether the teacher's hidden states need not travel: one process holds both models, and rows are dealt out alike
+    to both. ``config``: the section ``actor_rollout_ref`` with this package's."""
+    alike = config.actor.ulysses_sequence_parallel_size == 1
+    return config.vaopd.teacher.placement == "colocated" and alike
