@@ -5,7 +5,7 @@ since under causal attention no prompt token sees a response. One layout, two ke
 device; flash-attn's varlen kernel on GPUs. Both carry gradients back into the shared prompt.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import accumulate
 
@@ -34,6 +34,8 @@ class Segments:
     branches: list[int]
     prefixes: list[tuple[int, int]]
     group: torch.distributed.ProcessGroup | None = None
+    made: dict = field(default_factory=dict, repr=False)
+    """Masks and indices, made when the first layer asks and used by all."""
 
     @property
     def ranks(self) -> int:
@@ -51,19 +53,27 @@ class Segments:
         prefixes = [None] * len(self.roots) + [slice(start, start + n) for start, n in self.prefixes]
         return list(zip(own, prefixes, strict=True))
 
-    @cached_property
-    def masks(self) -> dict[tuple[int, int], Tensor]:
-        """Masks of branches by (length, prefix length), made when first met and used by every layer."""
-        return {}
+    def mask(self, length: int, prefix: int, device) -> Tensor:
+        """[length, prefix + length] of a branch: True where a key is seen."""
+        if (length, prefix) not in self.made:
+            ones = torch.ones(length, prefix + length, dtype=torch.bool, device=device)
+            self.made[length, prefix] = ones.tril(prefix)
+        return self.made[length, prefix]
 
-    def branch_keys(self, device) -> Tensor:
-        """Positions of the keys of all branches, each branch's prefix before its own tokens."""
-        spans = self.spans[len(self.roots) :]
-        parts = [torch.arange(s.start, s.stop, device=device) for own, prefix in spans for s in (prefix, own)]
-        return torch.cat(parts)
+    def varlen(self, device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """For varlen kernels: bounds (int32) of the roots, of the branches' queries and of their keys; and where those
+        keys stand, each branch's prefix before its own tokens."""
+        if "varlen" not in self.made:
+            lengths = self.roots, self.branches, self.branch_keys
+            bounds = [torch.tensor([0, *accumulate(n)], dtype=torch.int32, device=device) for n in lengths]
+            parts = [span for own, prefix in self.spans if prefix for span in (prefix, own)]
+            keys = [position for span in parts for position in range(span.start, span.stop)]
+            self.made["varlen"] = *bounds, torch.tensor(keys, dtype=torch.long, device=device)
+        return self.made["varlen"]
 
-    @cached_property
-    def lengths_of_branch_keys(self) -> list[int]:
+    @property
+    def branch_keys(self) -> list[int]:
+        """Number of keys that each branch sees at its end."""
         return [own + prefix for own, (_, prefix) in zip(self.branches, self.prefixes, strict=True)]
 
 
@@ -76,11 +86,8 @@ def sdpa_segments(q: Tensor, k: Tensor, v: Tensor, segments: Segments, scale: fl
             pieces.append(attend(q[:, :, own], k[:, :, own], v[:, :, own], is_causal=True))
             continue
         keys, values = (torch.cat([x[:, :, prefix], x[:, :, own]], dim=2) for x in (k, v))
-        shape = (own.stop - own.start, prefix.stop - prefix.start)
-        if shape not in segments.masks:
-            ones = torch.ones(shape[0], sum(shape), dtype=torch.bool, device=q.device)
-            segments.masks[shape] = ones.tril(shape[1])
-        pieces.append(attend(q[:, :, own], keys, values, attn_mask=segments.masks[shape]))
+        mask = segments.mask(own.stop - own.start, prefix.stop - prefix.start, q.device)
+        pieces.append(attend(q[:, :, own], keys, values, attn_mask=mask))
     return torch.cat(pieces, dim=2).transpose(1, 2)
 
 
@@ -89,22 +96,13 @@ def flash_segments(q: Tensor, k: Tensor, v: Tensor, segments: Segments, scale: f
     from flash_attn import flash_attn_varlen_func
 
     q, k, v = (x[0].transpose(0, 1) for x in (q, k, v))  # [T, H, D]
-
-    def attend(q, k, v, q_lengths, k_lengths):
-        bounds = [
-            torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=q.device)
-            for lengths in (q_lengths, k_lengths)
-        ]
-        return flash_attn_varlen_func(
-            q, k, v, *bounds, max(q_lengths), max(k_lengths), softmax_scale=scale, causal=True
-        )
-
-    roots = sum(segments.roots)
-    out = attend(q[:roots], k[:roots], v[:roots], segments.roots, segments.roots)
+    attend = partial(flash_attn_varlen_func, softmax_scale=scale, causal=True)
+    root_bounds, q_bounds, k_bounds, keys = segments.varlen(q.device)
+    roots, longest = sum(segments.roots), max(segments.roots)
+    out = attend(q[:roots], k[:roots], v[:roots], root_bounds, root_bounds, longest, longest)
     if segments.branches:
-        keys = segments.branch_keys(q.device)
-        branches = attend(q[roots:], k[keys], v[keys], segments.branches, segments.lengths_of_branch_keys)
-        out = torch.cat([out, branches])
+        longest = max(segments.branches), max(segments.branch_keys)
+        out = torch.cat([out, attend(q[roots:], k[keys], v[keys], q_bounds, k_bounds, *longest)])
     return out[None]
 
 
