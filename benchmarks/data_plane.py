@@ -14,7 +14,7 @@ import time
 
 import torch
 
-from benchmarks.measure import heading, markdown_table, save_or_print
+from benchmarks.measure import markdown_table, publish
 
 PATCH_DIM, VOCABULARY = 3 * 2 * 16 * 16, 151_936
 
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=360, help="prompt tokens")
     parser.add_argument("--response", type=int, default=1200, help="response tokens")
     parser.add_argument("--teacher-width", type=int, default=4096)
-    parser.add_argument("--save", help="append the table to this file")
+    parser.add_argument("--save", help="write the page to this file")
     args = parser.parse_args()
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # all daemons on loopback
     import ray
@@ -99,7 +99,7 @@ def main() -> None:
     table.move("rollouts", "ours", ids, {"teacher": list(ids), "student": list(ids)})
     tq.close()
     titles = ["what", "how", "read by", "tensors, MB", "moved in and out, MB", "seconds"]
-    save_or_print(heading("Bytes between roles") + markdown_table(titles, table.rows) + "\n", args.save)
+    publish("Bytes between the roles of one step", args, [markdown_table(titles, table.rows, text_columns=3)])
 
 
 if __name__ == "__main__":

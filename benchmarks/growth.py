@@ -29,7 +29,7 @@ def rank_program(rank: int, world: int, folder: str) -> None:
     from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
     from verl.workers.engine_workers import TrainingWorker
 
-    from benchmarks.measure import PeakMemory
+    from benchmarks.measure import peak_resident_memory
     from benchmarks.teacher_scoring import VOCAB_SIZE, make_rollouts
     from verl_vaopd.teacher.engine import TeacherEngine
     from verl_vaopd.teacher.head import load_lm_head
@@ -94,7 +94,7 @@ def rank_program(rank: int, world: int, folder: str) -> None:
         tu.assign_non_tensor(data, use_dynamic_bsz=True, max_token_len_per_gpu=2 * tokens)
         teacher.vision, teacher.degraded, worker.engine.vision = vision, degraded, vision
         torch.distributed.barrier()
-        with PeakMemory() as teacher_memory:
+        with peak_resident_memory() as teacher_memory:
             start = time.perf_counter()
             with teacher.eval_mode():
                 scores = teacher.infer_batch(data)["model_output"]
@@ -107,7 +107,7 @@ def rank_program(rank: int, world: int, folder: str) -> None:
         tu.assign_non_tensor(
             data, use_dynamic_bsz=True, max_token_len_per_gpu=tokens, mini_batch_size=len(rows) * world
         )
-        with PeakMemory() as student_memory:
+        with peak_resident_memory() as student_memory:
             start = time.perf_counter()
             TrainingWorker.train_mini_batch(worker, data)
             torch.distributed.barrier()
@@ -115,8 +115,8 @@ def rank_program(rank: int, world: int, folder: str) -> None:
         return {
             "teacher": teacher_seconds,
             "student": student_seconds,
-            "teacher_mib": teacher_memory.peak,
-            "student_mib": student_memory.peak,
+            "teacher_mib": teacher_memory(),
+            "student_mib": student_memory(),
         }
 
     one_step(world)  # warm-up
@@ -127,7 +127,7 @@ def rank_program(rank: int, world: int, folder: str) -> None:
 
 
 def main() -> None:
-    from benchmarks.measure import heading, markdown_table, save_or_print
+    from benchmarks.measure import markdown_table, publish
     from benchmarks.teacher_scoring import make_model
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=256, help="prompt tokens")
     parser.add_argument("--response", type=int, default=128, help="response tokens")
     parser.add_argument("--tokens-per-micro-batch", type=int, default=1024)
-    parser.add_argument("--save", help="append the table to this file")
+    parser.add_argument("--save", help="write the page to this file")
     args = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -167,7 +167,8 @@ def main() -> None:
             print(f"{world} rank(s) done", file=sys.stderr, flush=True)
     titles = ["ranks", "prompts", "tokens", "times the first", "teacher, s", "times", "student, s", "times"]
     titles += ["teacher, peak MiB of a rank", "student, peak MiB of a rank"]
-    save_or_print(heading("Growth") + markdown_table(titles, rows) + "\n", args.save)
+    args.threads = 1
+    publish("Growth with tokens and ranks", args, [markdown_table(titles, rows, text_columns=0)])
 
 
 if __name__ == "__main__":

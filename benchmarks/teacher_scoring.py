@@ -14,7 +14,7 @@ import time
 import torch
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from benchmarks.measure import heading, markdown_table, save_or_print
+from benchmarks.measure import markdown_table, publish
 from verl_vaopd.algorithm import token_log_probs
 from verl_vaopd.student.forward import install_forward
 from verl_vaopd.student.packing import ImageInputs, Layout, Row, collate
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--save", help="append the table to this file")
+    parser.add_argument("--save", help="write the page to this file")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     reference, model = (make_model(args.hidden, args.layers) for _ in range(2))
@@ -156,7 +156,8 @@ def main() -> None:
         for response in args.responses:
             rows.append(measure(reference, model, prompt, response, args.rollouts, args.repeats))
             print(*rows[-1], file=sys.stderr, flush=True)
-    save_or_print(heading("Teacher scoring") + markdown_table(titles, rows) + "\n", args.save)
+    title = f"Teacher scoring: K = {args.rollouts}, hidden size {args.hidden}, {args.layers} layers"
+    publish(title, args, [markdown_table(titles, rows, text_columns=0)])
 
 
 if __name__ == "__main__":

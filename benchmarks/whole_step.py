@@ -17,7 +17,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from benchmarks.measure import heading, markdown_table, save_or_print
+from benchmarks.measure import markdown_table, publish
 
 PHASES = {"gen": "generation", "teacher": "teacher", "coefficients": "coefficients", "student": "student"}
 METHODS = {
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--teacher-width", type=int, default=256)
     parser.add_argument("--teacher-layers", type=int, default=8)
     parser.add_argument("--placement", default="colocated", choices=("colocated", "separate"))
-    parser.add_argument("--save", help="append the tables to this file")
+    parser.add_argument("--save", help="write the page to this file")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_models_and_data(Path(folder), args)
@@ -128,8 +128,9 @@ def main() -> None:
     moved = results["VA-OPD"][1]
     rows = [[kind, fields, f"{size / args.steps:.2f}"] for (kind, fields), size in moved.most_common()]
     total = sum(moved.values()) / args.steps
-    tables.append(markdown_table(["VA-OPD", "fields", "MiB a step"], [*rows, ["all", "", f"{total:.2f}"]]))
-    save_or_print(heading("One whole step") + "\n\n".join(tables) + "\n", args.save)
+    titles = ["VA-OPD", "fields", "MiB a step"]
+    tables.append(markdown_table(titles, [*rows, ["all", "", f"{total:.2f}"]], text_columns=2))
+    publish(f"One whole step: 16 prompts x 4 rollouts of {args.response} tokens", args, tables)
 
 
 if __name__ == "__main__":

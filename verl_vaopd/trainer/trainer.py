@@ -80,7 +80,9 @@ class VAOPDTrainer(PPOTrainerSync):
 
     def _setup(self):
         """The host's; then the teacher's worker group, if it has one of its own."""
-        self.run_log.say(f"loading student and teacher ({self.vaopd.teacher.placement}), starting vLLM")
+        route = "stay" if hidden_states_stay(self.config.actor_rollout_ref) else "go through TransferQueue"
+        placement = self.vaopd.teacher.placement
+        self.run_log.say(f"loading student and teacher ({placement}; hidden states {route}), starting vLLM")
         super()._setup()
         if self.vaopd.teacher.placement == "colocated":
             self.teacher_wg = self.actor_rollout_wg
