@@ -48,6 +48,8 @@ def test_all_zero_va_is_loud():
     same = scores()[0]
     with pytest.raises(ValueError, match="visual advantage of all 11 tokens"):
         compute_coefficients(same, same, MASK, PROMPTS, config())
+    one_view = compute_coefficients(same, same, MASK, PROMPTS, config(method="opd", degraded_view=False))
+    assert one_view.coefficients.sum() == pytest.approx(1.0)  # nothing was degraded: nothing to be loud about
     allowed = compute_coefficients(same, same, MASK, PROMPTS, config(allow_zero_va=True))
     assert allowed.coefficients.sum() == pytest.approx(1.0)
 

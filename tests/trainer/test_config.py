@@ -54,6 +54,7 @@ def test_yaml_and_dataclass_hold_the_same_fields():
         ("vaopd.degradation_ratio=1.5", "vaopd.degradation_ratio=1.5"),
         ("vaopd.chunk_size=0", "vaopd.chunk_size=0"),
         ("vaopd.rollout_weighting=maybe", "vaopd.rollout_weighting='maybe'"),
+        ("vaopd.degraded_view=false", "vaopd.degraded_view=False: true: vaopd weighs"),
         ("vaopd.teacher.placement=elsewhere", "vaopd.teacher.placement='elsewhere'"),
         ("vaopd.teacher.dtype=fp8", "vaopd.teacher.dtype='fp8'"),
         ("vaopd.teacher.path=''", "vaopd.teacher.path"),

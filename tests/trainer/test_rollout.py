@@ -20,7 +20,8 @@ def chat():
     return [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": "Add."}]}]
 
 
-def test_views_are_encoded_once_per_prompt(monkeypatch):
+@pytest.mark.parametrize("degraded_view", [True, False])
+def test_views_are_encoded_once_per_prompt(monkeypatch, degraded_view):
     processor = make_processor()
     encoded, stored, rollouts = [], {}, []
 
@@ -38,15 +39,18 @@ def test_views_are_encoded_once_per_prompt(monkeypatch):
 
     worker = VisionAgentLoopWorker.__new__(VisionAgentLoopWorker)
     worker.processor = SimpleNamespace(image_processor=CountingImageProcessor())
-    worker.config = SimpleNamespace(vaopd=SimpleNamespace(degradation_ratio=0.1, degraded_view=True))
+    worker.config = SimpleNamespace(vaopd=SimpleNamespace(degradation_ratio=0.1, degraded_view=degraded_view))
     monkeypatch.setattr(rollout, "put_views", put)
     monkeypatch.setattr(VisionAgentLoopWorker.__mro__[1], "_run_prompt", four_rollouts)
 
     asyncio.run(worker._run_prompt({"uid": "a", "raw_prompt": chat()}, {}, {}))
     asyncio.run(worker._run_prompt({"uid": "b", "raw_prompt": [{"role": "user", "content": "no image"}]}, {}, {}))
-    assert encoded == [1, 1]  # one prompt has an image: one pass a view
+    assert encoded == [1] * (1 + degraded_view)  # one prompt has an image: one pass a view
     assert list(stored) == ["a"] and rollouts == [{}] * 8
     views = stored["a"]
+    if not degraded_view:
+        assert set(views) == {"pixel_values", "image_grid_thw"}
+        return
     assert views["pixel_values"].shape == views["pixel_values_degraded"].shape
     assert not torch.equal(views["pixel_values"], views["pixel_values_degraded"])
 

@@ -34,6 +34,16 @@ def test_summary_table_and_figure(tmp_path):
     assert "25.0%" in table and "75.0%" in table and str(tmp_path / "student") in table
 
 
+def test_a_run_without_the_degraded_view_has_no_va(tmp_path):
+    log = RunLog(str(tmp_path))
+    for step in (1, 2):
+        log.metrics({"step": step, "loss": 1.0, "kl/high": 1.0, "kl/low": 1.0, "accuracy": 0.5, "time/step": 2.0})
+        log.metrics({"step": step, "val/accuracy": 0.25 * step})
+    summary = log.finish(str(tmp_path / "checkpoints"))
+    table = summary_table(summary)
+    assert "50.0%" in table and "VA" not in table and Image.open(summary["figure"])
+
+
 def test_resumed_run_logs_no_step_twice(tmp_path):
     log = RunLog(str(tmp_path))
     fill(log, 4)
