@@ -43,6 +43,9 @@ class VAOPDTrainer(PPOTrainerSync):
         super().__init__(config)
         self.vaopd: VAOPDConfig = omega_conf_to_dataclass(config.vaopd)
         self.run_log = RunLog(self.vaopd.output_dir)
+        self.hidden_states_stay = hidden_states_stay(
+            self.vaopd.teacher.placement, config.actor_rollout_ref.actor.ulysses_sequence_parallel_size
+        )
         self.mini_batches = config.data.train_batch_size // config.actor_rollout_ref.actor.ppo_mini_batch_size
         self._in_training = False
         self._validation_va: dict[str, float] = {}
@@ -80,7 +83,7 @@ class VAOPDTrainer(PPOTrainerSync):
 
     def _setup(self):
         """The host's; then the teacher's worker group, if it has one of its own."""
-        route = "stay" if hidden_states_stay(self.config.actor_rollout_ref) else "go through TransferQueue"
+        route = "stay" if self.hidden_states_stay else "go through TransferQueue"
         placement = self.vaopd.teacher.placement
         self.run_log.say(f"loading student and teacher ({placement}; hidden states {route}), starting vLLM")
         super()._setup()
@@ -204,8 +207,8 @@ class VAOPDTrainer(PPOTrainerSync):
     def _update_student(self, batch: KVBatchMeta, metrics: dict) -> None:
         """One optimiser step for each mini-batch on sum(coefficient * KL_t)."""
         actor = self.config.actor_rollout_ref.actor
-        stays = hidden_states_stay(self.config.actor_rollout_ref)
-        selected = self._select(batch, STUDENT_FIELDS if stays else [*STUDENT_FIELDS, "teacher_hidden"])
+        travels = [] if self.hidden_states_stay else ["teacher_hidden"]
+        selected = self._select(batch, [*STUDENT_FIELDS, *travels])
         selected.extra_info.update(
             {
                 "global_batch_size": len(batch),

@@ -142,13 +142,13 @@ class VAOPDWorker(ActorRolloutRefWorker):
         """As :meth:`TeacherWorker.score_views`; hidden states stay in this process where its student trains on the same
         rows (see :func:`hidden_states_stay`)."""
         scores = self.teacher.score(data)
-        if hidden_states_stay(self.config) and "teacher_hidden" in scores.keys():
+        stay = hidden_states_stay("colocated", self.config.actor.ulysses_sequence_parallel_size)
+        if stay and "teacher_hidden" in scores.keys():
             self.actor.hand_over(data, scores.pop("teacher_hidden"))
         return scores.cpu()
 
 
-def hidden_states_stay(config) -> bool:
+def hidden_states_stay(placement: str, sequence_ranks: int) -> bool:
     """Whether the teacher's hidden states need not travel: one process holds both models, and rows are dealt out alike
-    to both. ``config``: the section ``actor_rollout_ref`` with this package's."""
-    alike = config.actor.ulysses_sequence_parallel_size == 1
-    return config.vaopd.teacher.placement == "colocated" and alike
+    to both."""
+    return placement == "colocated" and sequence_ranks == 1
