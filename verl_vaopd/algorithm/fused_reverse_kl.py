@@ -10,9 +10,10 @@ from torch import Tensor
 
 from verl_vaopd.algorithm.checks import check_finite, check_shape, check_token_ids
 from verl_vaopd.algorithm.linear_log_softmax import (
+    SOFTMAX_ROWS,
     check_linear,
     checked_chunk_size,
-    linear_log_softmax,
+    log_softmax,
     softmax_dtype,
 )
 
@@ -80,52 +81,78 @@ class _FusedLinearReverseKL(torch.autograd.Function):
         kl = torch.zeros(len(h_S), dtype=dtype, device=h_S.device)
         log_probs = torch.zeros_like(kl) if token_ids is not None else None
         wants_hidden, wants_head = (grad_enabled and wanted for wanted in ctx.needs_input_grad[:2])
-        grad_hidden = torch.zeros_like(h_S) if wants_hidden else None
-        grad_head = torch.zeros_like(head_S, dtype=dtype) if wants_head else None  # summed over chunks in float32
-
-        # The only [chunk, V] buffers, used by every chunk; both models' logits share one where the dtypes agree.
-        logits_S = h_S.new_empty(chunk_size, vocab_size)
-        logits_T = logits_S if h_T.dtype == h_S.dtype else h_T.new_empty(chunk_size, vocab_size)
-        buffer_S, buffer_T = (h_S.new_empty(chunk_size, vocab_size, dtype=dtype) for _ in range(2))
-        W_S, W_T = head_S[:vocab_size], head_T[:vocab_size]
-
-        parts = [(weights.nonzero().squeeze(1), wants_hidden or wants_head)]
+        counted = weights.nonzero().squeeze(1)
+        parts = [(counted, wants_hidden or wants_head)]
         if token_ids is not None:
             parts.append(((weights == 0).nonzero().squeeze(1), False))
+        grad_hidden = torch.zeros_like(h_S) if wants_hidden else None
+        grad_head = (
+            _HeadGradient(head_S, vocab_size, dtype, chunks=-(-len(counted) // chunk_size)) if wants_head else None
+        )
+
+        # The only [chunk, V] tensors, used by every chunk; softmaxes have fewer rows.
+        logits_S, logits_T = (h.new_empty(chunk_size, vocab_size) for h in (h_S, h_T))
+        block = min(SOFTMAX_ROWS, chunk_size)
+        buffer_S, buffer_T = (h_S.new_empty(block, vocab_size, dtype=dtype) for _ in range(2))
+        W_S, W_T = head_S[:vocab_size], head_T[:vocab_size]
         with torch.autocast(h_S.device.type, enabled=False):  # products in the input dtype
             for part, with_gradient in parts:
-                for start in range(0, len(part), chunk_size):
-                    rows = part[start : start + chunk_size]
-                    h = h_S[rows]
-                    log_p_S = linear_log_softmax(h, W_S, logits_S, buffer_S)
-                    if token_ids is not None:
-                        log_probs[rows] = log_p_S.gather(1, token_ids[rows, None].long()).squeeze(1)
-                    log_p_T = linear_log_softmax(h_T[rows], W_T, logits_T, buffer_T)
-                    log_ratio = torch.sub(log_p_S, log_p_T, out=log_p_T)
-                    p_S = log_p_S.exp_()
-                    dz = log_ratio.mul_(p_S)  # p_S (log p_S - log p_T): the summands of KL_t
-                    kl_rows = dz.sum(dim=1, keepdim=True)
-                    kl[rows] = kl_rows.squeeze(1)
+                for chunk in part.split(chunk_size):
+                    h = h_S[chunk]
+                    z_S = torch.mm(h, W_S.t(), out=logits_S[: len(chunk)])
+                    z_T = torch.mm(h_T[chunk], W_T.t(), out=logits_T[: len(chunk)])
+                    for rows, dz, z in zip(chunk.split(block), z_S.split(block), z_T.split(block), strict=True):
+                        log_p_S = log_softmax(dz, buffer_S[: len(rows)])
+                        if token_ids is not None:
+                            log_probs[rows] = log_p_S.gather(1, token_ids[rows, None].long()).squeeze(1)
+                        log_p_T = log_softmax(z, buffer_T[: len(rows)])
+                        log_ratio = torch.sub(log_p_S, log_p_T, out=log_p_T)
+                        p_S = log_p_S.exp_()
+                        summands = log_ratio.mul_(p_S)  # p_S (log p_S - log p_T), of KL_t
+                        kl_rows = summands.sum(dim=1, keepdim=True)
+                        kl[rows] = kl_rows.squeeze(1)
+                        if with_gradient:  # dKL_t/dz_S = p_S (log p_S - log p_T - KL_t), in place of the logits
+                            dz.copy_(summands.addcmul_(p_S, kl_rows, value=-1))
                     if not with_gradient:
                         continue
-                    dz.addcmul_(p_S, kl_rows, value=-1)  # dKL_t/dz_S = p_S (log p_S - log p_T - KL_t)
-                    if h.dtype != dtype:
-                        dz = logits_S[: len(rows)].copy_(dz)  # the GEMMs take the input dtype
-                    w = weights[rows, None]  # applied to [chunk, Ds], not to [chunk, V]
+                    w = weights[chunk, None]  # applied to [chunk, Ds], not to [chunk, V]
                     if wants_hidden:
-                        grad_hidden[rows] = ((dz @ W_S) * w).to(h.dtype)
+                        grad_hidden[chunk] = ((z_S @ W_S) * w).to(h.dtype)
                     if wants_head:
-                        weighted_h = (h * w).to(h.dtype)
-                        if h.dtype == dtype:
-                            grad_head[:vocab_size].addmm_(dz.t(), weighted_h)
-                        else:
-                            grad_head[:vocab_size].add_(dz.t() @ weighted_h)
-        ctx.save_for_backward(grad_hidden, grad_head.to(head_S.dtype) if wants_head else None)
+                        grad_head.add(z_S, (h * w).to(h.dtype))
+        del logits_S, logits_T, z_S, z_T, dz, z  # before the head's gradient is cast
+        ctx.save_for_backward(grad_hidden, grad_head.result() if wants_head else None)
         ctx.mark_non_differentiable(*(out for out in (kl, log_probs) if out is not None))
         return (weights * kl).sum(), kl, log_probs  # the weights hold every normalisation
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_loss, *_):
-        grads = [None if saved is None else saved * grad_loss.to(saved.dtype) for saved in ctx.saved_tensors]
+        as_saved = bool(grad_loss == 1)  # no copy of a gradient of the head's size
+        grads = [
+            saved if saved is None or as_saved else saved * grad_loss.to(saved.dtype) for saved in ctx.saved_tensors
+        ]
         return *grads, None, None, None, None, None, None, None
+
+
+class _HeadGradient:
+    """Sum over chunks of dz^T h, [R, Ds]: in float32, or in the head's dtype where there is one chunk only."""
+
+    BLOCK = 8192  # head rows of a product that has to be cast
+
+    def __init__(self, head: Tensor, vocab_size: int, dtype: torch.dtype, chunks: int):
+        self.total = torch.empty_like(head, dtype=head.dtype if chunks == 1 else dtype)
+        self.total[vocab_size if chunks else 0 :].zero_()  # padded rows; all, if there is nothing to add
+        self.rows, self.dtype, self.is_first = self.total[:vocab_size], head.dtype, True
+
+    def add(self, dz: Tensor, h: Tensor) -> None:
+        if self.rows.dtype == h.dtype:
+            torch.mm(dz.t(), h, out=self.rows) if self.is_first else self.rows.addmm_(dz.t(), h)
+        else:
+            for columns, rows in zip(dz.split(self.BLOCK, dim=1), self.rows.split(self.BLOCK), strict=True):
+                product = columns.t() @ h
+                rows.copy_(product) if self.is_first else rows.add_(product)
+        self.is_first = False
+
+    def result(self) -> Tensor:
+        return self.total.to(self.dtype)

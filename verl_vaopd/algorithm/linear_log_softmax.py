@@ -5,22 +5,23 @@ from torch import Tensor
 
 from verl_vaopd.algorithm.checks import check_vocab_size
 
-_BUFFERS = 3  # [chunk, V] float32 buffers alive at once, at most
+SOFTMAX_ROWS = 64
+"""Rows whose float32 softmaxes are alive at a time: they keep a device busy and are small beside a chunk."""
 
 
 def default_chunk_size(vocab_size: int, budget_bytes: int = 2**30) -> int:
-    """Rows per chunk such that three float32 buffers [chunk, V] fit in ``budget_bytes`` (1 GiB by default).
+    """Rows per chunk such that float32 logits [chunk, V] of two models fit in ``budget_bytes`` (1 GiB by default).
 
     Larger chunks add into the head's gradient less often; smaller ones need less memory. The result is the same.
 
     Returns:
-        At least 1; a multiple of 64 from 64 on, as GEMM tiles like it. 576 for V = 151,669.
+        At least 1; a multiple of 64 from 64 on, as GEMM tiles like it. 832 for V = 151,669.
     Raises:
         ValueError: a size or budget below 1.
     """
     if vocab_size < 1 or budget_bytes < 1:
         raise ValueError(f"vocab_size and budget_bytes must be at least 1, got {vocab_size} and {budget_bytes}")
-    rows = budget_bytes // (_BUFFERS * 4 * vocab_size)
+    rows = budget_bytes // (2 * 4 * vocab_size)
     return rows // 64 * 64 if rows >= 64 else max(1, rows)
 
 
@@ -53,11 +54,9 @@ def softmax_dtype(*inputs: Tensor) -> torch.dtype:
     return torch.float64 if any(x.dtype == torch.float64 for x in inputs) else torch.float32
 
 
-def linear_log_softmax(hidden: Tensor, head: Tensor, logits: Tensor, out: Tensor) -> Tensor:
-    """log softmax(hidden @ head^T) [chunk, V] in ``out``; the product is taken in the input dtype, in ``logits``.
-
-    The buffers may have more rows than ``hidden``; the result is a view of the rows in use. Call without autograd.
-    """
-    logits, out = logits[: len(hidden)], out[: len(hidden)]
-    torch.mm(hidden, head.t(), out=logits)
+def log_softmax(logits: Tensor, out: Tensor) -> Tensor:
+    """log softmax over the last dimension, in the dtype and memory of ``out``. Call without autograd."""
+    if logits.dtype != out.dtype and logits.device.type == "cpu":
+        # The CPU kernel for mixed dtypes is several times slower than a copy and a softmax in place.
+        return torch.log_softmax(out.copy_(logits), dim=-1, out=out)
     return torch.log_softmax(logits, dim=-1, dtype=out.dtype, out=out)

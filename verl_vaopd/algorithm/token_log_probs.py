@@ -5,9 +5,10 @@ from torch import Tensor
 
 from verl_vaopd.algorithm.checks import check_token_ids
 from verl_vaopd.algorithm.linear_log_softmax import (
+    SOFTMAX_ROWS,
     check_linear,
     checked_chunk_size,
-    linear_log_softmax,
+    log_softmax,
     softmax_dtype,
 )
 
@@ -34,11 +35,12 @@ def token_log_probs(
     dtype = softmax_dtype(hidden)
     head = head[:vocab_size]
     logits = hidden.new_empty(chunk_size, vocab_size)
-    log_p = hidden.new_empty(chunk_size, vocab_size, dtype=dtype)
+    buffer = hidden.new_empty(min(SOFTMAX_ROWS, chunk_size), vocab_size, dtype=dtype)
     result = hidden.new_empty(len(hidden), dtype=dtype)
     with torch.autocast(hidden.device.type, enabled=False):  # products in the input dtype
-        for start in range(0, len(hidden), chunk_size):
-            rows = slice(start, start + chunk_size)
-            chunk = linear_log_softmax(hidden[rows], head, logits, log_p)
-            result[rows] = chunk.gather(1, token_ids[rows, None].long()).squeeze(1)
+        for chunk in torch.arange(len(hidden), device=hidden.device).split(chunk_size):
+            z = torch.mm(hidden[chunk], head.t(), out=logits[: len(chunk)])
+            for rows, z_rows in zip(chunk.split(SOFTMAX_ROWS), z.split(SOFTMAX_ROWS), strict=True):
+                log_p = log_softmax(z_rows, buffer[: len(rows)])
+                result[rows] = log_p.gather(1, token_ids[rows, None].long()).squeeze(1)
     return result

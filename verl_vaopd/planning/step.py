@@ -110,7 +110,7 @@ class Implementation:
 
 
 VA_OPD = Implementation(
-    "VA-OPD, this project", views=2, shared_prompt=True, held_logits=False, teacher_offload=True, chunk_rows=576
+    "VA-OPD, this project", views=2, shared_prompt=True, held_logits=False, teacher_offload=True, chunk_rows=832
 )
 STANDARD_OPD = Implementation(
     "Standard OPD, usual implementation",
@@ -326,7 +326,11 @@ class Step:
         return size * (model.head_size + 2 * model.text.layer_parameters)
 
     def _chunk_buffers(self) -> float:
-        return 3 * FP32 * self.implementation.chunk_rows * self.student.text.vocab_size
+        """Fused: bf16 logits of both models, float32 softmaxes of 64 rows. Else three float32 tensors per chunk."""
+        rows, vocabulary = self.implementation.chunk_rows, self.student.text.vocab_size
+        if self.implementation.held_logits:
+            return 3 * FP32 * rows * vocabulary
+        return 2 * (BF16 * rows + FP32 * 64) * vocabulary
 
     def _teacher(self) -> Phase:
         """One forward of all views, the head for the response tokens of each; weights gathered once per micro-batch.

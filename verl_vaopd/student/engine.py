@@ -87,9 +87,10 @@ class StudentEngine(PackedQwen3VLEngine):
 
         The token weights already hold every coupling between tokens, siblings and prompts, so the loss of a
         micro-batch is a plain sum, of which each sequence-parallel rank has the terms of its own tokens. FSDP averages
-        gradients over all ranks, hence the factor world size.
+        gradients over all ranks, hence the factor world size (on the weights: the loss then has gradient 1).
         """
         micro_batch = micro_batch.to(get_device_id())
+        world = torch.distributed.get_world_size()
         fields = {
             name: micro_batch[name].values().float() for name in ("token_weights", "high_va", "rollout_log_probs")
         }  # each [M]
@@ -102,7 +103,7 @@ class StudentEngine(PackedQwen3VLEngine):
                 head,
                 batch.keep(teacher_hidden).to(self.teacher_head.dtype),
                 self.teacher_head,
-                batch.keep(fields["token_weights"]),
+                world * batch.keep(fields["token_weights"]),
                 self.vocab_size,
                 chunk_size=self.chunk_size,
                 token_ids=token_ids,
@@ -111,9 +112,9 @@ class StudentEngine(PackedQwen3VLEngine):
             return loss, kl, as_sampled(log_probs, hidden.detach(), head.detach(), token_ids, banned)
 
         batch, (loss, kl, log_probs) = self.run_rows(rows_of(micro_batch, self.vision), loss_on_rows)
-        metrics = self._statistics(loss, kl, log_probs, {name: batch.keep(x) for name, x in fields.items()})
+        metrics = self._statistics(loss / world, kl, log_probs, {name: batch.keep(x) for name, x in fields.items()})
         loss_sum = metrics.pop("loss_sum")
-        return loss * torch.distributed.get_world_size(), {"loss": loss_sum, "metrics": metrics}
+        return loss, {"loss": loss_sum, "metrics": metrics}
 
     def _statistics(self, loss, kl, log_probs, fields) -> dict:
         """The sums that the driver logs, over the micro-batch as a whole."""
