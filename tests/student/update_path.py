@@ -108,7 +108,8 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
         teachers[kind] = build_teacher(folder, case)
     teacher = teachers[kind]
     teacher.vocab_size, teacher.chunk_size = vocab_size, 5
-    teacher.vision, teacher.degraded = prompts.original, prompts.degraded
+    two_views = case["settings"].get("degraded_view", True)
+    teacher.vision, teacher.degraded = prompts.original, prompts.degraded if two_views else {}
 
     # Teacher: rows are dealt out in turn, so siblings sit on different ranks.
     mine = list(range(rank, len(prompts.rows), world))

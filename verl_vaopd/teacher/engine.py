@@ -34,12 +34,14 @@ class TeacherEngine(PackedQwen3VLEngine):
         Returns:
             (None, {"model_output": nested tensors over the rows}): ``logp_original`` and ``logp_pixelated``, fp32 nats
             per response token; ``teacher_hidden`` [tokens, Dt], last hidden states under the original view that
-            predict the response tokens. A row without image has no second view: its two scores are the same number.
+            predict the response tokens. A row without image, or whose prompt is not in ``degraded``, has no second
+            view: its two scores are the same number.
         """
         micro_batch = micro_batch.to(get_device_id())
         original = rows_of(micro_batch, self.vision)
-        seen = [index for index, row in enumerate(original) if row.images is not None]
-        degraded = [row for row in rows_of(micro_batch, self.degraded) if row.images is not None]
+        second = rows_of(micro_batch, self.degraded)
+        seen = [index for index, row in enumerate(second) if row.images is not None]
+        degraded = [second[index] for index in seen]
         tokens = sum(row.response_length for row in original)
 
         def score(batch: Batch, hidden, head):
