@@ -10,6 +10,7 @@ TransferQueue itself reports for each of its messages.
 import argparse
 import json
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -94,7 +95,9 @@ def run(folder: Path, method: str, args) -> tuple[list[dict], Counter]:
             # Each process reports through two handlers: count a line's text once.
             for line in set(path.read_text(errors="replace").splitlines()):
                 if (found := MESSAGE.search(line)) and not line.startswith("WARNING"):
-                    moved[found[1], found[2].replace("'", "")] += float(found[3])
+                    fields = ", ".join(sorted(found[2].replace("'", "").split(", ")))
+                    moved[found[1], fields] += float(found[3])
+    shutil.rmtree(logs)
     with open(output / "metrics.jsonl") as f:
         return [json.loads(line) for line in f if '"loss"' in line], moved
 

@@ -1,0 +1,397 @@
+"""Measures the fused weighted reverse KL, forward and backward, against other ways to the same loss; prints a table.
+
+    python -m benchmarks.fused_loss [--rows 256 1024] [--dtypes fp32] [--methods fused plain] [--save FILE]
+
+Each method runs in a process of its own. Liger's and TRL's losses take part where `liger-kernel` and `trl` are
+installed; this project does not need them.
+"""
+
+import argparse
+import json
+import math
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from benchmarks.measure import (
+    GIB,
+    PeakMemory,
+    available_memory,
+    machine_description,
+    markdown_table,
+    run_in_fresh_process,
+    seconds,
+)
+from verl_vaopd.algorithm import default_chunk_size, fused_linear_reverse_kl
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+HELD_CHUNK = 128  # rows of the recomputed KL
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement. Sizes: rows N, vocabulary V, student width Ds, teacher width Dt."""
+
+    method: str
+    device: str
+    dtype: str
+    rows: int
+    vocab_size: int
+    student_width: int
+    teacher_width: int
+    chunk_size: int
+    threads: int
+    repeats: int
+
+    @property
+    def logits(self) -> int:
+        """Bytes of one model's logits [N, V] in float32."""
+        return 4 * self.rows * self.vocab_size
+
+    @property
+    def gradients(self) -> int:
+        """Bytes of the gradients, which every method returns."""
+        return DTYPES[self.dtype].itemsize * self.student_width * (self.rows + self.vocab_size)
+
+    @property
+    def inputs(self) -> int:
+        """Bytes of hidden states and heads."""
+        return DTYPES[self.dtype].itemsize * (self.student_width + self.teacher_width) * (self.rows + self.vocab_size)
+
+
+class Inputs(NamedTuple):
+    """Hidden states [N, D], heads [V, D], weights [N]; the student's require gradients."""
+
+    student_hidden: Tensor
+    student_head: Tensor
+    teacher_hidden: Tensor
+    teacher_head: Tensor
+    weights: Tensor
+
+
+def make_inputs(case: Case) -> Inputs:
+    """Normal numbers, of such a scale that logits have variance 1; the same for every method."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(rows: int, width: int, scale: float) -> Tensor:
+        result = torch.empty(rows, width, dtype=DTYPES[case.dtype], device=case.device)
+        for part in result.split(4096):
+            part.copy_(scale * torch.randn(part.shape, generator=generator))
+        return result
+
+    tensors = []
+    for width in (case.student_width, case.teacher_width):
+        tensors += [normal(case.rows, width, 1.0), normal(case.vocab_size, width, 1 / math.sqrt(width))]
+    weights = torch.rand(case.rows, generator=generator).to(case.device) / case.rows
+    tensors[0].requires_grad_(), tensors[1].requires_grad_()
+    return Inputs(*tensors, weights)
+
+
+# The methods. Each takes the inputs and the rows per chunk and returns a function without arguments, the forward. It
+# gives the loss to apply autograd to, and the KL of each row or, where a method has no weights, their mean.
+
+
+def fused(x: Inputs, chunk_size: int) -> Callable:
+    return lambda: fused_linear_reverse_kl(*x, len(x.student_head), chunk_size)
+
+
+def plain(x: Inputs, chunk_size: int) -> Callable:
+    def forward():
+        log_p_S = torch.log_softmax(x.student_hidden @ x.student_head.t(), dim=-1, dtype=torch.float32)
+        log_p_T = torch.log_softmax(x.teacher_hidden @ x.teacher_head.t(), dim=-1, dtype=torch.float32)
+        kl = (log_p_S.exp() * (log_p_S - log_p_T)).sum(dim=-1)
+        return (x.weights * kl).sum(), kl.detach()
+
+    return forward
+
+
+def held(x: Inputs, chunk_size: int) -> Callable:
+    def rows_kl(z_S: Tensor, z_T: Tensor) -> Tensor:
+        log_p_S, log_p_T = (torch.log_softmax(z, dim=-1, dtype=torch.float32) for z in (z_S, z_T))
+        return (log_p_S.exp() * (log_p_S - log_p_T)).sum(dim=-1)
+
+    def forward():
+        z_S, z_T = x.student_hidden @ x.student_head.t(), x.teacher_hidden @ x.teacher_head.t()
+        chunks = zip(z_S.split(HELD_CHUNK), z_T.split(HELD_CHUNK), strict=True)
+        kl = torch.cat([checkpoint(rows_kl, *chunk, use_reentrant=False) for chunk in chunks])
+        return (x.weights * kl).sum(), kl.detach()
+
+    return forward
+
+
+def gemms(x: Inputs, chunk_size: int) -> Callable:
+    logits = x.student_head.new_empty(min(chunk_size, len(x.student_hidden)), len(x.student_head))
+    grad_hidden, grad_head = torch.empty_like(x.student_hidden), torch.empty_like(x.student_head)
+
+    @torch.no_grad()
+    def forward():
+        hidden = zip(*(h.split(chunk_size) for h in (x.student_hidden, x.teacher_hidden, grad_hidden)), strict=True)
+        for h_S, h_T, grad in hidden:
+            z = logits[: len(h_S)]
+            torch.mm(h_T, x.teacher_head.t(), out=z)
+            torch.mm(h_S, x.student_head.t(), out=z)
+            torch.mm(z, x.student_head, out=grad)
+            torch.mm(z.t(), h_S, out=grad_head)
+        return None, None
+
+    return forward
+
+
+def liger(x: Inputs, chunk_size: int) -> Callable:
+    from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
+
+    # beta = 1: KL(student || teacher). Its own chunks, of about 1024 rows; the mean over rows, no weights.
+    loss_of = LigerFusedLinearJSDLoss(weight_hard_loss=0.0, weight_soft_loss=1.0, beta=1.0)
+    labels = torch.zeros(len(x.student_hidden), dtype=torch.long, device=x.weights.device)
+
+    def forward():
+        loss = loss_of(*x[:4], labels)
+        return loss, loss.detach()
+
+    return forward
+
+
+def liger_triton(x: Inputs, chunk_size: int) -> Callable:
+    from liger_kernel.transformers.fused_linear_jsd import LigerFusedLinearJSD
+
+    loss_of = LigerFusedLinearJSD(jsd_beta=1.0)  # as above
+
+    def forward():
+        loss = loss_of(*x[:4], None)
+        return loss, loss.detach()
+
+    return forward
+
+
+def trl(x: Inputs, chunk_size: int) -> Callable:
+    from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
+
+    def forward():  # beta = 1: KL(student || teacher); its own tiles, of 4096 rows and 32768 ids
+        kl, _ = ChunkedDivergenceFunction.apply(
+            x.student_hidden, x.student_head, None, x.teacher_hidden, x.teacher_head, None, 1.0
+        )
+        return (x.weights * kl).sum(), kl.detach()
+
+    return forward
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method is named, prepared and sized."""
+
+    title: str
+    prepare: Callable[[Inputs, int], Callable]
+    estimate: Callable[[Case], float]  # bytes above the inputs, rough, from measurements at small sizes
+    package: str | None = None  # of others; then the first call, which may compile, is left out of the peak
+    weighted: bool = True  # takes per-row weights; else the loss is the mean
+    cuda_only: bool = False
+
+
+def fused_estimate(case: Case) -> float:
+    chunk = 2 * DTYPES[case.dtype].itemsize / 4 * case.logits * min(1, case.chunk_size / case.rows)
+    softmaxes = 2 * case.logits * min(1, 64 / case.rows)
+    return chunk + softmaxes + 4 * case.student_width * case.vocab_size + case.gradients
+
+
+METHODS = {
+    "fused": Method("fused, this project", fused, fused_estimate),
+    "plain": Method("plain: full logits", plain, lambda case: 5 * case.logits + case.gradients),
+    "held": Method(
+        "logits held, KL recomputed",
+        held,
+        lambda case: case.logits * (DTYPES[case.dtype].itemsize + 5 * min(1, HELD_CHUNK / case.rows)) + case.gradients,
+    ),
+    "gemms": Method("the four GEMMs alone", gemms, lambda case: case.logits + case.gradients),
+    "liger": Method(
+        "Liger LigerFusedLinearJSDLoss",
+        liger,
+        lambda case: 7 * case.logits * min(1, 1024 / case.rows) + 2 * case.gradients,
+        package="liger_kernel",
+        weighted=False,
+    ),
+    "liger-triton": Method(
+        "Liger LigerFusedLinearJSD",
+        liger_triton,
+        lambda case: 7 * case.logits * case.student_width / case.vocab_size + 2 * case.gradients,
+        package="liger_kernel",
+        weighted=False,
+        cuda_only=True,
+    ),
+    "trl": Method(
+        "TRL ChunkedDivergenceFunction",
+        trl,
+        lambda case: 8 * case.logits * min(1, 32768 / case.vocab_size) + 3 * case.gradients,
+        package="trl",
+    ),
+}
+
+
+def prepared(case: Case) -> tuple[Callable[[], dict], Callable[[], None]]:
+    """A method on inputs of its own: forward and backward, which returns loss and mean_kl; freeing the gradients."""
+    x = make_inputs(case)
+    forward = METHODS[case.method].prepare(x, case.chunk_size)
+
+    def call() -> dict:
+        loss, kl = forward()
+        if loss is None:
+            return {}
+        loss.backward()
+        assert x.student_hidden.grad is not None and x.student_head.grad is not None
+        return {"loss": loss.item(), "mean_kl": kl.mean().item()}
+
+    def free() -> None:
+        x.student_hidden.grad = x.student_head.grad = None
+
+    return call, free
+
+
+def measure(case: Case) -> dict:
+    """seconds, peak (bytes), loss and mean_kl of a method; or {"failed": why}."""
+    method = METHODS[case.method]
+    needed, available = case.inputs + method.estimate(case), available_memory(case.device)
+    if needed > 0.95 * available:
+        return {"failed": f"does not fit: about {needed / GIB:.1f} GiB, {available / GIB:.1f} free"}
+    tiny = replace(case, rows=2, vocab_size=64, student_width=8, teacher_width=8)
+    prepared(tiny)[0]()  # loads what the libraries load at first use
+    call, free = prepared(case)
+    if method.package:
+        call()
+        free()
+    with PeakMemory(case.device) as peak:
+        values = call()
+    times = []
+    for _ in range(case.repeats):
+        free()
+        times.append(seconds(call, case.device))
+    return {"seconds": min(times), "peak": peak.bytes, **values}
+
+
+HEADING = (
+    *("dtype", "rows", "method", "seconds", "/ GEMMs", "peak, GiB", "/ plain", "/ held", "loss"),
+    *("from plain's", "relative"),
+)
+NOTES = (
+    "seconds: forward and backward, least of {repeats} after one that is not timed; / GEMMs: over those of the GEMMs.",
+    "peak: memory above the inputs in the first call (for other packages the second, as the first may compile), with "
+    "the gradients, which every method returns; / plain, / held: over theirs. The GEMMs write to buffers that are "
+    "there before.",
+    "loss: weighted sum of the KL over rows; (mean): the method knows no weights and is compared by the mean.",
+    "from plain's: deviation of the loss from that of the full logits in the same dtype.",
+    "chunks: {chunk_size} rows at most (fused, GEMMs), {held_chunk} (held); those of Liger and TRL are their own.",
+)
+
+
+def cells(results: dict[str, dict], case: Case) -> Iterator[list]:
+    """Rows of the table: the methods measured at one dtype and number of rows."""
+
+    def over(result: dict, name: str, key: str) -> str | None:
+        base = results.get(name, {}).get(key)
+        return f"{result[key] / base:.2f}" if base else None
+
+    for name, result in results.items():
+        start = [case.dtype, case.rows, METHODS[name].title]
+        if "failed" in result:
+            yield [*start, result["failed"], *[None] * (len(HEADING) - 4)]
+            continue
+        start += [f"{result['seconds']:.3g}", over(result, "gemms", "seconds")]
+        if name == "gemms":
+            yield [*start, *[None] * (len(HEADING) - 5)]
+            continue
+        key = "loss" if METHODS[name].weighted else "mean_kl"
+        value, expected = result[key], results.get("plain", {}).get(key)
+        yield [
+            *start,
+            f"{result['peak'] / GIB:.2f}",
+            *(over(result, other, "peak") for other in ("plain", "held")),
+            f"{value:.6f}{'' if METHODS[name].weighted else ' (mean)'}",
+            *([None] * 2 if expected is None else (f"{abs(value - expected):.0e}", f"{abs(value / expected - 1):.0e}")),
+        ]
+
+
+def result_of(case: Case) -> dict:
+    """The measurement in a process of its own, if what it needs is installed."""
+    method = METHODS[case.method]
+    if method.package and not find_spec(method.package):
+        return {"failed": "not installed"}
+    if method.cuda_only and case.device != "cuda":
+        return {"failed": "needs CUDA"}
+    return run_in_fresh_process("benchmarks.fused_loss", asdict(case))
+
+
+def table(settings: argparse.Namespace, device: str) -> Iterator[list]:
+    """Measures; rows of the table of one device."""
+    for dtype in settings.dtypes:
+        for rows in settings.rows:
+            sizes = (settings.vocab_size, settings.student_width, settings.teacher_width, settings.chunk_size)
+            case = Case("", device, dtype, rows, *sizes, settings.threads, settings.repeats)
+            results = {}
+            for method in settings.methods:
+                print(
+                    f"{device} {dtype} {rows} rows: {METHODS[method].title} ...", end=" ", file=sys.stderr, flush=True
+                )
+                results[method] = result_of(replace(case, method=method))
+                print(results[method].get("failed", "done"), file=sys.stderr, flush=True)
+            yield from cells(results, case)
+
+
+def page(settings: argparse.Namespace, command: str) -> Iterator[str]:
+    """Lines of the whole page."""
+    yield "# Fused weighted reverse KL against other ways to the same loss"
+    yield ""
+    yield (
+        f"V = {settings.vocab_size}, Ds = {settings.student_width}, Dt = {settings.teacher_width}; gradients to the "
+        f"student's hidden states and head. {date.today()}, `{command}`"
+    )
+    for device in settings.devices:
+        rows = list(table(settings, device))
+        yield ""
+        yield f"## {device}: {machine_description(device, settings.threads)}"
+        yield ""
+        yield from markdown_table(HEADING, rows, text_columns=3)
+    yield ""
+    for note in NOTES:
+        yield "- " + note.format(
+            repeats=settings.repeats, chunk_size=min(settings.chunk_size, max(settings.rows)), held_chunk=HELD_CHUNK
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(description="Time and memory of the fused loss, as a markdown table.")
+    parser.add_argument("--rows", type=int, nargs="+", default=[256, 1024, 2048], help="response tokens")
+    parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    parser.add_argument("--device", nargs="+", default=devices, choices=devices, dest="devices")
+    parser.add_argument("--vocab-size", type=int, default=151_936)
+    parser.add_argument("--student-width", type=int, default=2048)
+    parser.add_argument("--teacher-width", type=int, default=4096)
+    parser.add_argument("--chunk-size", type=int, help="rows at a time; by default the function's own")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
+    parser.add_argument("--repeats", type=int, default=2, help="timed calls")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the page there as well")
+    parser.add_argument("--case", help=argparse.SUPPRESS)  # one measurement, in this process
+    settings = parser.parse_args(argv)
+    if settings.case:
+        case = Case(**json.loads(settings.case))
+        torch.set_num_threads(case.threads)
+        print(json.dumps(measure(case)))
+        return
+    settings.chunk_size = settings.chunk_size or default_chunk_size(settings.vocab_size)
+    text = "\n".join(page(settings, shlex.join(["python", "-m", "benchmarks.fused_loss", *argv]))) + "\n"
+    print(text, end="")
+    if settings.save:
+        settings.save.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
