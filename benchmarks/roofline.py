@@ -1,6 +1,6 @@
 """Prints the predicted training step of the paper's two teachers, phase by phase, as markdown tables.
 
-    python benchmarks/roofline.py [--response-mean 1200 ...] [--save FILE]
+    python -m benchmarks.roofline [--response-mean 1200 ...] [--save FILE]
 
 Nothing is measured and no GPU is used: configs and data sheets go in (verl_vaopd/planning/).
 """
