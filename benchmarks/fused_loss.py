@@ -272,21 +272,22 @@ def measure(case: Case) -> dict:
     for _ in range(case.repeats):
         free()
         times.append(seconds(call, case.device))
-    return {"seconds": min(times), "peak": peak.bytes, **values}
+    return {"seconds": min(times), "peak": peak.bytes, "work": peak.bytes - case.gradients, **values}
 
 
 HEADING = (
-    *("dtype", "rows", "method", "seconds", "/ GEMMs", "peak, GiB", "/ plain", "/ held", "loss"),
+    *("dtype", "rows", "method", "seconds", "/ GEMMs", "peak, GiB", "/ plain", "/ held"),
+    *("less gradients, GiB", "/ plain", "/ held", "loss"),
     *("from plain's", "relative"),
 )
 NOTES = (
     "seconds: forward and backward, least of {repeats} after one that is not timed; / GEMMs: over those of the GEMMs.",
     "peak: memory above the inputs in the first call (for other packages the second, as the first may compile), with "
-    "the gradients, which every method returns; / plain, / held: over theirs. The GEMMs write to buffers that are "
-    "there before.",
+    "the gradients, which every method returns, and less them; / plain, / held: over theirs. The GEMMs write to "
+    "buffers that are there before.",
     "loss: weighted sum of the KL over rows; (mean): the method knows no weights and is compared by the mean.",
     "from plain's: deviation of the loss from that of the full logits in the same dtype.",
-    "chunks: {chunk_size} rows at most (fused, GEMMs), {held_chunk} (held); those of Liger and TRL are their own.",
+    "chunks: {chunk_size} of rows (fused, GEMMs), {held_chunk} (held); those of Liger and TRL are their own.",
 )
 
 
@@ -312,6 +313,8 @@ def cells(results: dict[str, dict], case: Case) -> Iterator[list]:
             *start,
             f"{result['peak'] / GIB:.2f}",
             *(over(result, other, "peak") for other in ("plain", "held")),
+            f"{result['work'] / GIB:.2f}",
+            *(over(result, other, "work") for other in ("plain", "held")),
             f"{value:.6f}{'' if METHODS[name].weighted else ' (mean)'}",
             *([None] * 2 if expected is None else (f"{abs(value - expected):.0e}", f"{abs(value / expected - 1):.0e}")),
         ]
@@ -331,7 +334,8 @@ def table(settings: argparse.Namespace, device: str) -> Iterator[list]:
     """Measures; rows of the table of one device."""
     for dtype in settings.dtypes:
         for rows in settings.rows:
-            sizes = (settings.vocab_size, settings.student_width, settings.teacher_width, settings.chunk_size)
+            chunk_size = settings.chunk_size or default_chunk_size(settings.vocab_size, dtype=DTYPES[dtype])
+            sizes = (settings.vocab_size, settings.student_width, settings.teacher_width, chunk_size)
             case = Case("", device, dtype, rows, *sizes, settings.threads, settings.repeats)
             results = {}
             for method in settings.methods:
@@ -360,7 +364,7 @@ def page(settings: argparse.Namespace, command: str) -> Iterator[str]:
     yield ""
     for note in NOTES:
         yield "- " + note.format(
-            repeats=settings.repeats, chunk_size=min(settings.chunk_size, max(settings.rows)), held_chunk=HELD_CHUNK
+            repeats=settings.repeats, chunk_size=settings.chunk_size or "the default number", held_chunk=HELD_CHUNK
         )
 
 
@@ -386,7 +390,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.set_num_threads(case.threads)
         print(json.dumps(measure(case)))
         return
-    settings.chunk_size = settings.chunk_size or default_chunk_size(settings.vocab_size)
     text = "\n".join(page(settings, shlex.join(["python", "-m", "benchmarks.fused_loss", *argv]))) + "\n"
     print(text, end="")
     if settings.save:

@@ -28,7 +28,7 @@ def test_every_method_of_the_fused_loss_has_a_row_and_the_losses_agree(monkeypat
     ]
     results = {(row[0], row[2]): row for row in rows}
     for dtype in ("fp32", "bf16"):
-        losses = [results[dtype, fused_loss.METHODS[name].title][8] for name in ("fused", "plain", "held")]
+        losses = [results[dtype, fused_loss.METHODS[name].title][11] for name in ("fused", "plain", "held")]
         assert float(losses[0]) > 0.1
         assert [float(loss) for loss in losses] == pytest.approx([float(losses[0])] * 3, abs=2e-6)
         assert results[dtype, fused_loss.METHODS["gemms"].title][4] == "1.00"
@@ -46,10 +46,13 @@ def test_what_does_not_fit_or_fails_is_a_row():
     sizes = dict(vocab_size=151_936, student_width=2048, teacher_width=4096, chunk_size=64, threads=1, repeats=1)
     case = fused_loss.Case("plain", "cpu", "fp32", rows=10**9, **sizes)
     assert "does not fit" in fused_loss.measure(case)["failed"]
-    results = {"plain": {"failed": "does not fit"}, "fused": dict(seconds=1.0, peak=2**30, loss=0.5, mean_kl=1.0)}
+    results = {
+        "plain": {"failed": "does not fit"},
+        "fused": dict(seconds=1.0, peak=2**30, work=2**29, loss=0.5, mean_kl=1.0),
+    }
     rows = list(fused_loss.cells(results, case))
     assert rows[0][3] == "does not fit" and all(len(row) == len(fused_loss.HEADING) for row in rows)
-    assert rows[1][3:] == ["1", None, "1.00", None, None, "0.500000", None, None]
+    assert rows[1][3:] == ["1", None, "1.00", None, None, "0.50", None, None, "0.500000", None, None]
 
 
 def test_peak_memory_is_what_was_held_at_most():

@@ -76,15 +76,16 @@ def test_refuses_what_does_not_fit(rows, change, message):
 
 
 @pytest.mark.parametrize(
-    "vocab_size, budget_bytes, rows",
+    "vocab_size, budget_bytes, dtype, rows",
     [
-        (151_669, 2**30, 832),  # 2^30 / (2 * 4 * 151,669) = 884.9, and 13 * 64 = 832
-        (1000, 120_000, 15),  # 120,000 / 8,000
-        (1000, 100, 1),
+        (151_669, 2**29, torch.float32, 384),  # 2^29 / (2 * 4 * 151,669) = 442.5, and 6 * 64 = 384
+        (151_669, 2**29, torch.bfloat16, 832),  # 2^29 / (2 * 2 * 151,669) = 884.9, and 13 * 64 = 832
+        (1000, 120_000, torch.float32, 15),  # 120,000 / 8,000
+        (1000, 100, torch.float32, 1),
     ],
 )
-def test_default_chunk_size(vocab_size, budget_bytes, rows):
-    assert default_chunk_size(vocab_size, budget_bytes) == rows
+def test_default_chunk_size(vocab_size, budget_bytes, dtype, rows):
+    assert default_chunk_size(vocab_size, budget_bytes, dtype) == rows
 
 
 @pytest.mark.parametrize("sizes", [(0, 10), (10, 0)])

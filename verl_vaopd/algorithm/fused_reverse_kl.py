@@ -66,7 +66,7 @@ def fused_linear_reverse_kl(
         teacher_head.detach(),
         token_weights.detach(),
         vocab_size,
-        min(checked_chunk_size(chunk_size, vocab_size), max(1, rows)),
+        min(checked_chunk_size(chunk_size, vocab_size, student_hidden.dtype), max(1, rows)),
         token_ids,
         torch.is_grad_enabled(),
     )

@@ -9,26 +9,28 @@ SOFTMAX_ROWS = 64
 """Rows whose float32 softmaxes are alive at a time: they keep a device busy and are small beside a chunk."""
 
 
-def default_chunk_size(vocab_size: int, budget_bytes: int = 2**30) -> int:
-    """Rows per chunk such that float32 logits [chunk, V] of two models fit in ``budget_bytes`` (1 GiB by default).
+def default_chunk_size(vocab_size: int, budget_bytes: int = 2**29, dtype: torch.dtype = torch.float32) -> int:
+    """Rows per chunk such that the logits [chunk, V] of two models fit in ``budget_bytes`` (512 MiB by default).
 
     Larger chunks add into the head's gradient less often; smaller ones need less memory. The result is the same.
 
+    Args:
+        dtype: of the logits, which is that of hidden states and heads.
     Returns:
-        At least 1; a multiple of 64 from 64 on, as GEMM tiles like it. 832 for V = 151,669.
+        At least 1; a multiple of 64 from 64 on, as GEMM tiles like it. 384 (fp32) or 832 (bf16) for V = 151,669.
     Raises:
         ValueError: a size or budget below 1.
     """
     if vocab_size < 1 or budget_bytes < 1:
         raise ValueError(f"vocab_size and budget_bytes must be at least 1, got {vocab_size} and {budget_bytes}")
-    rows = budget_bytes // (2 * 4 * vocab_size)
+    rows = budget_bytes // (2 * dtype.itemsize * vocab_size)
     return rows // 64 * 64 if rows >= 64 else max(1, rows)
 
 
-def checked_chunk_size(chunk_size: int | None, vocab_size: int) -> int:
+def checked_chunk_size(chunk_size: int | None, vocab_size: int, dtype: torch.dtype) -> int:
     """The chunk size to use: the given one, or the default; ValueError below 1."""
     if chunk_size is None:
-        return default_chunk_size(vocab_size)
+        return default_chunk_size(vocab_size, dtype=dtype)
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     return chunk_size

@@ -31,7 +31,7 @@ def token_log_probs(
     """
     check_linear("model", hidden, head, vocab_size)
     check_token_ids(token_ids, len(hidden), vocab_size)
-    chunk_size = min(checked_chunk_size(chunk_size, vocab_size), max(1, len(hidden)))
+    chunk_size = min(checked_chunk_size(chunk_size, vocab_size, hidden.dtype), max(1, len(hidden)))
     dtype = softmax_dtype(hidden)
     head = head[:vocab_size]
     logits = hidden.new_empty(chunk_size, vocab_size)
