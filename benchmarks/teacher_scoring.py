@@ -4,8 +4,8 @@
 
 The straightforward way is transformers' own forward on K rollouts of one prompt: the vision tower and the prompt run
 for every rollout. Both ways give the same scores (checked, 1e-4 nats). The model is a Qwen3-VL of random weights whose
-head has about the share of the decoder's FLOPs that it has at 8B. Seconds are CPU seconds of one thread, which other work
-on the machine disturbs little.
+head has about the share of the decoder's FLOPs that it has at 8B. Seconds are CPU seconds of one thread, least of some
+repeats in turn, which other work on the machine disturbs little.
 """
 
 import argparse
