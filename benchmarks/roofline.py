@@ -12,7 +12,7 @@ from pathlib import Path
 
 from verl_vaopd.planning.devices import DEVICES
 from verl_vaopd.planning.shapes import QWEN3_VL_INSTRUCT, ModelShape
-from verl_vaopd.planning.step import NOTES, STANDARD_OPD, VA_OPD, Assumptions, Step, Workload
+from verl_vaopd.planning.step import NOTES, ONE_VIEW, STANDARD_OPD, VA_OPD, Assumptions, Step, Workload
 
 # Section 4.5, Figure 5: Standard OPD, 8B to 2B on Geometry3K, 8 x A100, ends after 19.3 h. 5 epochs of about 2,100
 # problems in batches of 16 are about 656 steps.
@@ -25,7 +25,7 @@ RUNS = [
     (teacher, gpu, method)
     for teacher in ("8B", "32B")
     for gpu in ("a100-80g", "h100-80g")
-    for method in (VA_OPD, STANDARD_OPD)
+    for method in (VA_OPD, ONE_VIEW, STANDARD_OPD)
 ]
 
 

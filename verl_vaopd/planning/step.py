@@ -6,7 +6,7 @@ except in decoding, which is planned for the GPU with the longest rollout.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from verl_vaopd.planning.devices import Device
 from verl_vaopd.planning.shapes import BF16, FP32, ModelShape
@@ -106,12 +106,13 @@ class Implementation:
     teacher_offload: bool
     """The teacher's shards wait in host memory outside its phase."""
     chunk_rows: int
-    """Response tokens whose fp32 softmaxes are formed at a time."""
+    """Response tokens whose logits (held logits: whose fp32 softmaxes) are formed at a time."""
 
 
 VA_OPD = Implementation(
     "VA-OPD, this project", views=2, shared_prompt=True, held_logits=False, teacher_offload=True, chunk_rows=832
 )
+ONE_VIEW = replace(VA_OPD, name="Standard OPD, this project", views=1)
 STANDARD_OPD = Implementation(
     "Standard OPD, usual implementation",
     views=1,
