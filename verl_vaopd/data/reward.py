@@ -1,24 +1,18 @@
 """Rule-based reward: is the last boxed answer right?"""
 
-from mathruler.grader import extract_boxed_content, grade_answer
-
-
-def last_boxed(text: str) -> str | None:
-    """Content of the last ``\\boxed{...}`` with balanced braces, or None."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    content = extract_boxed_content(text[start:])
-    return None if content == "None" else content
+from verl_vaopd.data.boxed import last_boxed
+from verl_vaopd.data.grading import same_answer
 
 
 def compute_score(data_source, solution_str: str, ground_truth: str, extra_info=None, **kwargs) -> dict[str, float]:
-    """Score one response.
+    """Score one response, of any data set; callable from any thread.
 
     Returns:
-        ``score`` and ``acc``: 1.0 if mathruler grades the last boxed answer equal to ``ground_truth``, else 0.0;
-        ``format``: 1.0 if there is a boxed answer at all. Format never enters the score.
+        ``score`` and ``acc``: 1.0 if the last boxed answer is the same as ``ground_truth`` (data/grading.py), else 0.0,
+        also where there is no truth or it cannot be read; ``format``: 1.0 if there is a boxed answer at all. Format
+        never enters the score.
     """
     answer = last_boxed(solution_str)
-    accuracy = float(answer is not None and bool(grade_answer(answer, str(ground_truth))))
+    truth = "" if ground_truth is None else str(ground_truth)
+    accuracy = float(answer is not None and same_answer(answer, truth))
     return {"score": accuracy, "acc": accuracy, "format": float(answer is not None)}
