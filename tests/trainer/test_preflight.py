@@ -10,9 +10,9 @@ import pytest
 
 from verl_vaopd.data.synthetic_geometry import make_row
 from verl_vaopd.tiny.models import random_models
-from verl_vaopd.trainer.preflight import check_models, check_rows
+from verl_vaopd.trainer.preflight import check_models, check_row, check_rows
 
-DATA = SimpleNamespace(prompt_key="prompt", image_key="images", max_prompt_length=256)
+DATA = SimpleNamespace(prompt_key="prompt", image_key="images", max_prompt_length=256, mm_processor_kwargs=None)
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +107,10 @@ def test_missing_file_and_column_are_named(models, tmp_path):
     del rows[0]["reward_model"]
     with pytest.raises(ValueError, match="no column 'reward_model'"):
         check_rows(write(tmp_path, rows), "data.val_files", processor, DATA, 0.1)
+
+
+def test_the_pixel_budget_decides_the_visual_tokens(models):
+    processor = check_models(*map(str, models))
+    small = SimpleNamespace(**{**vars(DATA), "mm_processor_kwargs": {"min_pixels": 1024, "max_pixels": 1024}})
+    tokens, fewer = (check_row(make_row("train", 0), processor, data, 0.1) for data in (DATA, small))
+    assert tokens - fewer == 16 - 4  # an image of 64 x 64 pixels, one of 32 x 32; 16 x 16 a token

@@ -39,7 +39,10 @@ def test_views_are_encoded_once_per_prompt(monkeypatch, degraded_view):
 
     worker = VisionAgentLoopWorker.__new__(VisionAgentLoopWorker)
     worker.processor = SimpleNamespace(image_processor=CountingImageProcessor())
-    worker.config = SimpleNamespace(vaopd=SimpleNamespace(degradation_ratio=0.1, degraded_view=degraded_view))
+    worker.config = SimpleNamespace(
+        vaopd=SimpleNamespace(degradation_ratio=0.1, degraded_view=degraded_view),
+        data=SimpleNamespace(mm_processor_kwargs={"min_pixels": 1024, "max_pixels": 32 * 32}),
+    )
     monkeypatch.setattr(rollout, "put_views", put)
     monkeypatch.setattr(VisionAgentLoopWorker.__mro__[1], "_run_prompt", four_rollouts)
 
@@ -52,6 +55,7 @@ def test_views_are_encoded_once_per_prompt(monkeypatch, degraded_view):
         assert set(views) == {"pixel_values", "image_grid_thw"}
         return
     assert views["pixel_values"].shape == views["pixel_values_degraded"].shape
+    assert len(views["pixel_values"]) == 16  # 64 x 64 pixels are 64 patches, under the budget of 32 x 32 pixels 16
     assert not torch.equal(views["pixel_values"], views["pixel_values_degraded"])
 
 

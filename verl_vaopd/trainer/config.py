@@ -17,6 +17,12 @@ def _is_number(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_pixel_budget(budget: dict) -> bool:
+    low, high = budget.get("min_pixels"), budget.get("max_pixels")
+    whole = isinstance(low, int) and isinstance(high, int)
+    return not budget or (set(budget) == {"min_pixels", "max_pixels"} and whole and 1 <= low <= high)
+
+
 @dataclass
 class TeacherConfig:
     """The frozen teacher and where it runs."""
@@ -144,7 +150,14 @@ def validate_host_settings(config) -> None:
     param_dtype = actor.fsdp_config.mixed_precision.param_dtype
     views = 2 if config.vaopd.degraded_view else 1
     longest = data.max_prompt_length + data.max_response_length
+    budget = dict(data.mm_processor_kwargs or {})
     rules = [
+        (
+            not _is_pixel_budget(budget),
+            "data.mm_processor_kwargs",
+            budget,
+            "{min_pixels: A, max_pixels: B} with 1 <= A <= B, or null: the budget of the checkpoint",
+        ),
         (actor.strategy != "fsdp2", "actor_rollout_ref.actor.strategy", actor.strategy, "'fsdp2'"),
         (rollout.name != "vllm", "actor_rollout_ref.rollout.name", rollout.name, "'vllm'"),
         (rollout.n < 1, "actor_rollout_ref.rollout.n", rollout.n, "1 or more rollouts per prompt"),

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoProcessor
 from verl_vaopd.algorithm import pixelate
 from verl_vaopd.data.dataset import VisionDataset, images_of
 from verl_vaopd.teacher.head import local_checkpoint
-from verl_vaopd.trainer.vision import encode_views
+from verl_vaopd.trainer.vision import budgeted, encode_views
 
 IMAGE_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 ROWS_CHECKED = 8
@@ -107,8 +107,9 @@ def check_row(row: dict, processor, data_config, degradation_ratio: float) -> in
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     images = images_of(messages)
     if images:
-        encode_views(images, processor.image_processor, lambda image: pixelate(image, degradation_ratio))
-    tokens = len(processor(text=[text], images=images or None)["input_ids"][0])
+        encode_views(images, budgeted(processor, data_config), lambda image: pixelate(image, degradation_ratio))
+    budget = dict(data_config.mm_processor_kwargs or {})
+    tokens = len(processor(text=[text], images=images or None, **(budget if images else {}))["input_ids"][0])
     if tokens > data_config.max_prompt_length:
         raise ValueError(
             f"the prompt has {tokens} tokens, data.max_prompt_length is {data_config.max_prompt_length}: "

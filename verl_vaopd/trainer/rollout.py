@@ -13,7 +13,7 @@ from verl.utils.model import compute_position_id_with_mask
 from verl_vaopd.algorithm import pixelate
 from verl_vaopd.data.dataset import images_of
 from verl_vaopd.trainer.run_log import RunLog
-from verl_vaopd.trainer.vision import encode_views, put_views
+from verl_vaopd.trainer.vision import budgeted, encode_views, put_views
 
 
 def without_images(messages: list[dict]) -> list[dict]:
@@ -41,7 +41,7 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
                 settings = self.config.vaopd
                 degrade = partial(pixelate, ratio=settings.degradation_ratio) if settings.degraded_view else None
                 views = await asyncio.get_running_loop().run_in_executor(
-                    None, encode_views, images, self.processor.image_processor, degrade
+                    None, encode_views, images, budgeted(self.processor, self.config.data), degrade
                 )
                 await put_views(prompt["uid"], views)
         except Exception as error:

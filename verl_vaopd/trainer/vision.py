@@ -3,6 +3,8 @@
 They travel in TransferQueue partition ``vision``, one row per prompt, while rollouts carry only the uid.
 """
 
+from functools import partial
+
 import torch
 import transfer_queue as tq
 
@@ -10,6 +12,11 @@ from verl_vaopd.student.packing import ImageInputs
 
 PARTITION = "vision"
 FIELDS = ["pixel_values", "pixel_values_degraded", "image_grid_thw"]
+
+
+def budgeted(processor, data_config):
+    """The image processor with the run's pixel budget (``data.mm_processor_kwargs``), which vLLM is given too."""
+    return partial(processor.image_processor, **(data_config.mm_processor_kwargs or {}))
 
 
 def encode_views(images: list, image_processor, degrade=None) -> dict[str, torch.Tensor]:
