@@ -17,23 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.stack import ROOT, mixed_rows, records, run
+
 pytestmark = pytest.mark.stack
-ROOT = Path(__file__).parents[1]
-
-
-def run(*command, timeout=1800, **env) -> subprocess.CompletedProcess:
-    """Run to the end; the run's own words are part of every failure."""
-    result = subprocess.run(
-        [str(part) for part in command],
-        cwd=ROOT,
-        env={**os.environ, **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=timeout,
-    )
-    print(result.stdout[-6000:])
-    return result
 
 
 def train_command(output: Path, student: Path, teacher: Path, data: Path, *overrides) -> list[str]:
@@ -64,10 +50,6 @@ def interrupt_after(step: int, command: list[str], output: Path) -> int:
     return process.wait(timeout=120)
 
 
-def records(output: Path) -> list[dict]:
-    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-
-
 def stack_processes() -> set[int]:
     """Ray, vLLM and training processes of this machine."""
     words = ("raylet", "gcs_server", "ray::", "VLLM", "EngineCore", "verl_vaopd.trainer.main")
@@ -77,21 +59,6 @@ def stack_processes() -> set[int]:
         if any(word in text for word in words):
             found.add(process.pid)
     return found
-
-
-def mixed_rows(path: Path, count: int) -> Path:
-    """Rows with one image, with two images and with text only, in turn."""
-    from verl_vaopd.data.synthetic_geometry import make_row
-
-    rows = []
-    for index in range(count):
-        row, other = make_row("train", 2 * index), make_row("train", 2 * index + 1)
-        kind = index % 3
-        row["images"] = [row["images"], row["images"] + other["images"], []][kind]
-        row["prompt"] = [{"role": "user", "content": "<image>" * len(row["images"]) + "Add the numbers."}]
-        rows.append(row)
-    pq.write_table(pa.Table.from_pylist(rows), path)
-    return path
 
 
 def one_question(path: Path, count: int) -> Path:
@@ -183,11 +150,11 @@ def test_rows_of_equal_length_train(self_distilled):
     assert abs(records(output)[-1]["loss"]) < 1e-6  # still its own teacher, but for updates of size 1e-7
 
 
-@pytest.mark.parametrize("sequence_ranks", [1, 2])
-def test_two_ranks_and_several_mini_batches(tmp_path, sequence_ranks):
-    """Two FSDP ranks, colocated teacher: siblings on one rank, or each sequence spread over both; three updates a step.
+def test_sequences_spread_over_two_ranks(tmp_path):
+    """Two FSDP ranks, colocated teacher, Ulysses: each sequence is spread over both; three updates a step.
 
     The teacher is the student, so every hidden state, position and weight must arrive where it belongs for a loss of 0.
+    test_cluster.py has two ranks that hold whole siblings.
     """
     from verl_vaopd.tiny.models import random_models
 
@@ -195,7 +162,7 @@ def test_two_ranks_and_several_mini_batches(tmp_path, sequence_ranks):
     data = mixed_rows(tmp_path / "data.parquet", 6)
     settings = [
         "trainer.n_gpus_per_node=2",
-        f"actor_rollout_ref.actor.ulysses_sequence_parallel_size={sequence_ranks}",
+        "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2",
         "data.train_batch_size=6",
         "actor_rollout_ref.actor.ppo_mini_batch_size=2",
         "actor_rollout_ref.model.enable_gradient_checkpointing=true",

@@ -5,7 +5,7 @@ import time
 
 from PIL import Image
 
-from verl_vaopd.trainer.run_log import RunLog, shown_progress, summary_table
+from verl_vaopd.trainer.run_log import RunLog, request_stop, shown_progress, summary_table
 
 
 def fill(log: RunLog, steps: int) -> None:
@@ -25,7 +25,7 @@ def test_summary_table_and_figure(tmp_path):
     hf.mkdir(parents=True)
     (hf / "config.json").write_text("{}")
     (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("3")
-    summary = log.finish(str(tmp_path / "checkpoints"))
+    summary = log.finish(str(tmp_path / "checkpoints"), planned_steps=3)
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     assert summary["before"]["accuracy"] == 0.25 and summary["after"]["accuracy"] == 0.75
     assert (tmp_path / "student" / "config.json").read_text() == "{}"
@@ -34,12 +34,38 @@ def test_summary_table_and_figure(tmp_path):
     assert "25.0%" in table and "75.0%" in table and str(tmp_path / "student") in table
 
 
+def checkpoint(tmp_path, step: int) -> None:
+    folder = tmp_path / "checkpoints" / f"global_step_{step}" / "actor" / "huggingface"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(f"student of step {step}")
+
+
+def test_the_exported_student_is_the_best_and_the_earliest_of_equals(tmp_path):
+    log = RunLog(str(tmp_path))
+    for step in (2, 4, 6, 8):
+        checkpoint(tmp_path, step)
+    kept = {2: 0.5, 3: 0.9, 4: 0.7, 6: 0.7, 8: 0.6}  # step 3 has no checkpoint
+    exported = [step for step, accuracy in kept.items() if log.keep_best(step, accuracy, str(tmp_path / "checkpoints"))]
+    assert exported == [2, 4]
+    summary = log.finish(str(tmp_path / "checkpoints"), planned_steps=8)
+    assert summary["student_step"] == 4
+    assert (tmp_path / "student" / "config.json").read_text() == "student of step 4"
+
+
+def test_a_run_can_be_asked_to_stop(tmp_path):
+    log = RunLog(str(tmp_path))
+    assert not log.stop_requested
+    request_stop(str(tmp_path))
+    request_stop(str(tmp_path))
+    assert log.stop_requested
+
+
 def test_a_run_without_the_degraded_view_has_no_va(tmp_path):
     log = RunLog(str(tmp_path))
     for step in (1, 2):
         log.metrics({"step": step, "loss": 1.0, "kl/high": 1.0, "kl/low": 1.0, "accuracy": 0.5, "time/step": 2.0})
         log.metrics({"step": step, "val/accuracy": 0.25 * step})
-    summary = log.finish(str(tmp_path / "checkpoints"))
+    summary = log.finish(str(tmp_path / "checkpoints"), planned_steps=2)
     table = summary_table(summary)
     assert "50.0%" in table and "VA" not in table and Image.open(summary["figure"])
 

@@ -55,6 +55,6 @@ def test_second_signal_does_not_wait():
     assert process.stdout.readline() == "deaf\n"
     for _ in range(2):
         os.kill(process.pid, signal.SIGINT)
-        time.sleep(0.3)
+        time.sleep(1.2)
     assert process.wait(timeout=30) == 128 + signal.SIGKILL
     assert not psutil.pid_exists(daemon)

@@ -25,6 +25,17 @@ def local_checkpoint(path: str) -> str:
         raise ValueError(f"{path} is no folder here and cannot be had from the Hugging Face hub: {error}") from error
 
 
+def is_here(path: str) -> bool:
+    """Whether the checkpoint ``path`` is a folder or in the hub's cache; asks no network."""
+    if os.path.isdir(path):
+        return True
+    try:
+        snapshot_download(path, local_files_only=True)
+    except (LocalEntryNotFoundError, HFValidationError):
+        return False
+    return True
+
+
 def load_lm_head(path: str) -> torch.Tensor:
     """Read ``lm_head`` (or the input embedding it is tied to) from a safetensors checkpoint.
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import sys
+from types import SimpleNamespace
 
 HELP = """usage: verl-vaopd train [--config-name NAME] [--dry-run] [key=value ...]
 
@@ -21,6 +23,8 @@ verl.trainer.config) and of this package's section `vaopd`; recipes/ holds compl
 
 
 RAY_LOGS = "/tmp/ray/session_latest/logs"
+STOPPED = os.EX_TEMPFAIL  # 75: asked to stop, a checkpoint is saved
+NEW_CLUSTER_SETTINGS = ("num_cpus", "num_gpus", "include_dashboard", "object_store_memory", "resources")
 REQUIRED = ("actor_rollout_ref.model.path", "vaopd.teacher.path", "data.train_files", "data.val_files")
 
 
@@ -57,11 +61,19 @@ def _is_missing(config, name: str) -> bool:
     return OmegaConf.is_missing(OmegaConf.select(config, section), key)
 
 
-def check(config) -> None:
-    """All checks that need no worker. Raises ValueError, which says what to mend."""
+def check(config, dry_run: bool = False) -> list[str]:
+    """All checks that need no worker.
+
+    Returns:
+        What could not be checked: files and models that are not here yet, which only ``dry_run`` lets pass.
+    Raises:
+        ValueError: says what to mend.
+    """
     from hydra.errors import InstantiationException
+    from omegaconf import OmegaConf
     from verl.utils.config import validate_config
 
+    from verl_vaopd.teacher.head import is_here
     from verl_vaopd.trainer.config import VAOPDConfig, validate_host_settings
     from verl_vaopd.trainer.preflight import check_models, check_rows
 
@@ -71,9 +83,20 @@ def check(config) -> None:
         validate_config(config, use_reference_policy=False, use_critic=False)
     except (AssertionError, InstantiationException) as error:  # the host's own refusals
         raise ValueError(f"verl refuses the config: {error}") from error
-    processor = check_models(config.actor_rollout_ref.model.path, vaopd.teacher.path)
-    for setting in ("train_files", "val_files"):
-        check_rows(config.data[setting], f"data.{setting}", processor, config.data, vaopd.degradation_ratio)
+    models = {
+        "actor_rollout_ref.model.path": config.actor_rollout_ref.model.path,
+        "vaopd.teacher.path": vaopd.teacher.path,
+    }
+    missing = [f"{name}: {path}" for name, path in models.items() if dry_run and not is_here(path)]
+    processor = None if missing else check_models(*models.values())
+    for name in ("data.train_files", "data.val_files"):
+        files = OmegaConf.select(config, name)
+        absent = [path for path in ([files] if isinstance(files, str) else files) if not os.path.exists(path)]
+        if dry_run and absent:
+            missing.append(f"{name}: {', '.join(absent)}")
+        elif processor:
+            check_rows(files, name, processor, config.data, vaopd.degradation_ratio)
+    return missing
 
 
 def instantiate(config):
@@ -87,28 +110,76 @@ def instantiate(config):
         raise ValueError(str(error.__cause__ or error)) from error
 
 
-def run(config) -> dict:
-    """Run training on Ray (a local cluster, or the one ``RAY_ADDRESS`` names). Returns the run's summary."""
+def ray_init_settings(settings: dict, environ: dict[str, str]) -> dict:
+    """``ray.init`` for the cluster that ``RAY_ADDRESS`` names, or else for one of the run's own.
+
+    Without an address Ray would join whatever cluster this machine runs, or ran and left a trace of.
+    """
+    if "RAY_ADDRESS" in environ:  # Ray refuses these for a cluster that is there already
+        return {name: value for name, value in settings.items() if name not in NEW_CLUSTER_SETTINGS}
+    return {**settings, "address": "local"}
+
+
+def run(config) -> dict | None:
+    """Run training on Ray (a local cluster, or the one ``RAY_ADDRESS`` names).
+
+    SIGTERM makes the run save a checkpoint after its current step and end.
+
+    Returns:
+        The run's summary; None if it was asked to stop before its end.
+    """
     import ray
     from omegaconf import OmegaConf
     from verl.trainer.main_ppo import run_ppo
 
-    from verl_vaopd.trainer.run_log import shown_progress
+    from verl_vaopd.trainer.run_log import STOP, SUMMARY, request_stop, shown_progress
     from verl_vaopd.trainer.task_runner import VAOPDTaskRunner
+
+    def start_driver():
+        """Called by the host when Ray is up; from then on SIGTERM, which Ray has taken, is answered here."""
+        signal.signal(signal.SIGTERM, lambda *_: request_stop(output_dir))
+        return VAOPDTaskRunner.options(name="vaopd_driver").remote()
 
     output_dir = config.vaopd.output_dir
     os.makedirs(output_dir, exist_ok=True)
+    for left in (STOP, SUMMARY):
+        if os.path.exists(path := os.path.join(output_dir, left)):
+            os.remove(path)
+    config.ray_kwargs.ray_init = ray_init_settings(config.ray_kwargs.ray_init, os.environ)
     with open(os.path.join(output_dir, "config.yaml"), "w") as f:
         f.write(OmegaConf.to_yaml(config, resolve=True))
     with shown_progress(output_dir):
-        run_ppo(config, task_runner_class=VAOPDTaskRunner)
+        run_ppo(config, task_runner_class=SimpleNamespace(remote=start_driver))
     ray.shutdown()
-    with open(os.path.join(output_dir, "summary.json")) as f:
+    return read_summary(output_dir)
+
+
+def read_summary(output_dir: str) -> dict | None:
+    """What a finished run left in ``summary.json``."""
+    from verl_vaopd.trainer.run_log import SUMMARY
+
+    path = os.path.join(output_dir, SUMMARY)
+    if not os.path.exists(path):
+        return None
+    with open(path) as f:
         return json.load(f)
 
 
+def planned_steps(config) -> int:
+    """Optimiser steps of a run: ``trainer.total_training_steps``, else its epochs of whole batches."""
+    import pyarrow.parquet as pq
+
+    if config.trainer.total_training_steps is not None:
+        return config.trainer.total_training_steps
+    files = config.data.train_files
+    rows = sum(pq.read_metadata(path).num_rows for path in ([files] if isinstance(files, str) else files))
+    if config.data.train_max_samples > 0:
+        rows = min(rows, config.data.train_max_samples)
+    return rows // config.data.train_batch_size * config.trainer.total_epochs
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of ``verl-vaopd train``. Returns the exit status: 0 done, 1 failed, 2 refused."""
+    """Entry point of ``verl-vaopd train``. Returns the exit status: 0 done, 1 failed, 2 refused, 75 to be continued."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if "--help" in argv or "-h" in argv:
         print(HELP, end="")
@@ -139,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
             # Ray's name for a cluster of this machine alone: every daemon then binds to loopback.
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         print("checking settings, models and data", flush=True)
-        check(config)
+        missing = check(config, dry_run)
     except ValueError as error:
         print(f"verl-vaopd train: {error}", file=sys.stderr)
         return 2
@@ -147,15 +218,27 @@ def main(argv: list[str] | None = None) -> int:
         from omegaconf import OmegaConf
 
         print(OmegaConf.to_yaml(config, resolve=True))
+        print("settings are consistent" + ("" if missing else ", models and data fit each other"))
+        for each in missing:
+            print(f"not here yet, so not checked: {each}")
         return 0
 
     from ray.exceptions import RayError
 
     from verl_vaopd.trainer.run_log import summary_table
 
+    done = read_summary(config.vaopd.output_dir)
+    if done and done["steps"] >= planned_steps(config):
+        print(f"{config.vaopd.output_dir} is finished; vaopd.output_dir=... (RUN_DIR of a recipe) makes another run")
+        print("\n" + summary_table(done))
+        return 0
     print(f"run folder: {config.vaopd.output_dir}\nstarting Ray, vLLM, student and teacher", flush=True)
     try:
-        print("\n" + summary_table(run(config)))
+        summary = run(config)
+        if summary is None:
+            print("verl-vaopd train: stopped as asked; the same command goes on from the last checkpoint", flush=True)
+            return STOPPED
+        print("\n" + summary_table(summary))
     except KeyboardInterrupt:
         print("verl-vaopd train: stopped", file=sys.stderr)
         return 130

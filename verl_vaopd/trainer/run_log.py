@@ -9,6 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 PROGRESS = "progress.log"
+STOP = "stop"
+SUMMARY = "summary.json"
+CHOSEN = "vaopd_checkpoint.json"
+"""In the exported student: which step it is of, and its held-out accuracy."""
+
+
+def request_stop(output_dir: str) -> None:
+    """Ask the run in ``output_dir`` to save after its current step and to end. Fit for a signal handler."""
+    os.close(os.open(os.path.join(output_dir, STOP), os.O_CREAT | os.O_WRONLY))
 
 
 def _plain(value):
@@ -27,12 +36,18 @@ class RunLog:
         self.output_dir = output_dir
         self.metrics_path = os.path.join(output_dir, "metrics.jsonl")
         self.progress_path = os.path.join(output_dir, PROGRESS)
+        self.stop_path = os.path.join(output_dir, STOP)
         os.makedirs(os.path.join(output_dir, "rollouts"), exist_ok=True)
 
     def say(self, text: str) -> None:
         """A line for the person who watches: to ``progress.log``, which ``verl-vaopd train`` shows as it grows."""
         with open(self.progress_path, "a") as f:
             f.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether :func:`request_stop` was called since the run began."""
+        return os.path.exists(self.stop_path)
 
     def metrics(self, record: dict) -> None:
         with open(self.metrics_path, "a") as f:
@@ -60,15 +75,17 @@ class RunLog:
             f.writelines(json.dumps(record) + "\n" for record in kept)
         os.replace(self.metrics_path + ".tmp", self.metrics_path)
 
-    def finish(self, checkpoint_dir: str) -> dict:
-        """Export the last checkpoint's student, draw the curves, write and return the summary."""
+    def finish(self, checkpoint_dir: str, planned_steps: int) -> dict:
+        """See that a student is exported (the best, else the newest), draw the curves, write and return the summary."""
         records = self.read()
-        student = self._export_student(checkpoint_dir)
+        chosen = self._chosen() or self._export_newest(checkpoint_dir)
         validated = [record for record in records if "val/accuracy" in record]
         steps = [record for record in records if "loss" in record]
         summary = {
             "steps": steps[-1]["step"] if steps else 0,
-            "student": student,
+            "planned_steps": planned_steps,
+            "student": os.path.join(self.output_dir, "student") if chosen else None,
+            "student_step": chosen["step"] if chosen else None,
             "metrics": self.metrics_path,
             "figure": draw_curves(records, os.path.join(self.output_dir, "curves.png")) if steps else None,
             "seconds_per_step": sorted(r["time/step"] for r in steps)[len(steps) // 2] if steps else None,
@@ -80,25 +97,51 @@ class RunLog:
                 "mean_va": record.get("val/va/mean"),
                 "va_top10_share": record.get("val/va/top10_share"),
             }
-        path = os.path.join(self.output_dir, "summary.json")
+        path = os.path.join(self.output_dir, SUMMARY)
         with open(path + ".tmp", "w") as f:
             json.dump(summary, f, indent=2)
         os.replace(path + ".tmp", path)
         return summary
 
-    def _export_student(self, checkpoint_dir: str) -> str | None:
-        """Copy the newest checkpoint's Hugging Face folder to ``student/`` (hard links where the disk allows)."""
+    def keep_best(self, step: int, accuracy: float, checkpoint_dir: str) -> bool:
+        """Export the student of ``step`` to ``student/`` if no earlier checkpoint was as good on the held-out problems.
+
+        The earliest wins ties. Returns whether it was exported; a step without a checkpoint is no candidate.
+        """
+        best = self._chosen()
+        if best and best["accuracy"] is not None and best["step"] != step and accuracy <= best["accuracy"]:
+            return False
+        return self._export(step, checkpoint_dir, accuracy) is not None
+
+    def _chosen(self) -> dict | None:
+        """step and accuracy of the exported student."""
+        path = os.path.join(self.output_dir, "student", CHOSEN)
+        if not os.path.exists(path):
+            return None
+        with open(path) as f:
+            return json.load(f)
+
+    def _export_newest(self, checkpoint_dir: str) -> dict | None:
         tracker = os.path.join(checkpoint_dir, "latest_checkpointed_iteration.txt")
         if not os.path.exists(tracker):
             return None
         with open(tracker) as f:
-            source = os.path.join(checkpoint_dir, f"global_step_{f.read().strip()}", "actor", "huggingface")
+            return self._export(int(f.read()), checkpoint_dir, None)
+
+    def _export(self, step: int, checkpoint_dir: str, accuracy: float | None) -> dict | None:
+        """Copy a checkpoint's Hugging Face folder to ``student/`` (hard links where the disk allows)."""
+        source = os.path.join(checkpoint_dir, f"global_step_{step}", "actor", "huggingface")
         if not os.path.exists(os.path.join(source, "config.json")):
             return None
         target = os.path.join(self.output_dir, "student")
+        shutil.rmtree(target + ".tmp", ignore_errors=True)
+        shutil.copytree(source, target + ".tmp", copy_function=_link_or_copy)
+        chosen = {"step": step, "accuracy": accuracy}
+        with open(os.path.join(target + ".tmp", CHOSEN), "w") as f:
+            json.dump(chosen, f)
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target, copy_function=_link_or_copy)
-        return target
+        os.replace(target + ".tmp", target)
+        return chosen
 
 
 @contextmanager
@@ -181,6 +224,8 @@ def summary_table(summary: dict) -> str:
                 ("VA in the top 10% of tokens", f"{before['va_top10_share']:.1%}", f"{after['va_top10_share']:.1%}"),
             ]
     lines = [f"{name:<30}{left:>12}{right:>12}" for name, left, right in rows]
+    if summary["student"]:
+        lines.append(f"{'exported student, step':<30}{'':>12}{summary['student_step']:>12}")
     for name in ("student", "figure", "metrics"):
         lines.append(f"{name:<12}{summary[name]}")
     return "\n".join(lines)

@@ -24,6 +24,11 @@ def _prctl(option: int, argument: int) -> None:
         raise OSError(ctypes.get_errno(), f"prctl({option}, {argument}) failed")
 
 
+def become_reaper() -> None:
+    """Have orphaned descendants handed to this process, so that :func:`end_descendants` finds them."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
 def end_descendants(grace_s: float = 5.0) -> int:
     """Terminate, then kill, every descendant of this process. Returns how many there were."""
     seen: set[int] = set()
@@ -42,21 +47,34 @@ def end_descendants(grace_s: float = 5.0) -> int:
     return len(seen)
 
 
-def run_supervised(command: list[str], env: dict[str, str] | None = None, grace_s: float = 60.0) -> int:
+GRACE_S = {signal.SIGINT: 60.0, signal.SIGTERM: 900.0}
+"""Seconds from a first signal to the end. SIGTERM asks for a checkpoint, which waits for the step to end."""
+ONE_REQUEST_S = 1.0
+
+
+def run_supervised(
+    command: list[str], env: dict[str, str] | None = None, grace_s: dict[int, float] | None = None
+) -> int:
     """Run ``command`` and leave nothing of it behind.
 
-    A first SIGINT or SIGTERM is passed to the command, which has ``grace_s`` seconds to end (it saves what it must);
-    a second one, or the end of that time, kills it.
+    A first SIGINT or SIGTERM is passed to the command, which has ``grace_s[signal]`` seconds to end (default
+    ``GRACE_S``); a later one, or the end of that time, kills it. Signals within ``ONE_REQUEST_S`` are one: a job system
+    signals every process of a job, and each may pass it on.
 
     Returns:
         The command's exit status; 128 + N when signal N ended it.
     """
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    become_reaper()
+    grace_s = grace_s or GRACE_S
     state = {"asked_at": None, "signal": None, "hurry": False}
 
     def pass_on(signum, frame):
-        state["hurry"] = state["asked_at"] is not None
-        state["asked_at"] = state["asked_at"] or time.monotonic()
+        now = time.monotonic()
+        if state["asked_at"] is not None:
+            state["hurry"] = now - state["asked_at"] > ONE_REQUEST_S
+            if not state["hurry"]:
+                return
+        state["asked_at"] = state["asked_at"] or now
         state["signal"] = signum
         child.send_signal(signal.SIGINT if signum == signal.SIGINT else signal.SIGTERM)
 
@@ -73,7 +91,7 @@ def run_supervised(command: list[str], env: dict[str, str] | None = None, grace_
                 break
             except subprocess.TimeoutExpired:
                 asked_at = state["asked_at"]
-                if asked_at is not None and (state["hurry"] or time.monotonic() - asked_at > grace_s):
+                if asked_at is not None and (state["hurry"] or time.monotonic() - asked_at > grace_s[state["signal"]]):
                     print("verl-vaopd: ending the run now", file=sys.stderr, flush=True)
                     child.kill()
         end_descendants()

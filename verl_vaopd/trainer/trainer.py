@@ -2,6 +2,7 @@
 
 import math
 import time
+from functools import partial
 
 import ray
 import torch
@@ -11,6 +12,7 @@ from transfer_queue import KVBatchMeta
 from verl.single_controller.ray import RayClassWithInitArgs, RayWorkerGroup
 from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
 from verl.trainer.ppo.utils import Role
+from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
@@ -22,6 +24,7 @@ from verl.utils.seqlen_balancing import log_seqlen_unbalance
 from verl_vaopd.algorithm import visual_advantage
 from verl_vaopd.trainer.coefficients import Coefficients, compute_coefficients, va_statistics
 from verl_vaopd.trainer.config import VAOPDConfig
+from verl_vaopd.trainer.gauges import TrainingGauges
 from verl_vaopd.trainer.order import order_rows
 from verl_vaopd.trainer.run_log import RunLog
 from verl_vaopd.trainer.vision import clear_views
@@ -43,11 +46,13 @@ class VAOPDTrainer(PPOTrainerSync):
         super().__init__(config)
         self.vaopd: VAOPDConfig = omega_conf_to_dataclass(config.vaopd)
         self.run_log = RunLog(self.vaopd.output_dir)
+        self.gauges = TrainingGauges(run=config.trainer.experiment_name)
         self.hidden_states_stay = hidden_states_stay(
             self.vaopd.teacher.placement, config.actor_rollout_ref.actor.ulysses_sequence_parallel_size
         )
         self.mini_batches = config.data.train_batch_size // config.actor_rollout_ref.actor.ppo_mini_batch_size
         self._in_training = False
+        self.stopped = False
         self._validation_va: dict[str, float] = {}
         # The host looks for finished rollouts every 2 s, which on small models is longer than the generation.
         self.replay_buffer.poll_interval = self.vaopd.poll_interval
@@ -86,7 +91,13 @@ class VAOPDTrainer(PPOTrainerSync):
         route = "stay" if self.hidden_states_stay else "go through TransferQueue"
         placement = self.vaopd.teacher.placement
         self.run_log.say(f"loading student and teacher ({placement}; hidden states {route}), starting vLLM")
-        super()._setup()
+        # The host names worker processes by random letters; in Ray's dashboard the name is to say what they hold.
+        holds = "student_and_teacher_" if placement == "colocated" else "student_"
+        trainer_base.RayWorkerGroup = partial(RayWorkerGroup, name_prefix=holds)
+        try:
+            super()._setup()
+        finally:
+            trainer_base.RayWorkerGroup = RayWorkerGroup
         if self.vaopd.teacher.placement == "colocated":
             self.teacher_wg = self.actor_rollout_wg
             return
@@ -96,6 +107,7 @@ class VAOPDTrainer(PPOTrainerSync):
                 cls=ray.remote(TeacherWorker), config=self.vaopd, vocab_size=len(self.tokenizer)
             ),
             device_name=self.config.trainer.device,
+            name_prefix="teacher_",
         )
         self.teacher_wg.reset()
 
@@ -113,9 +125,24 @@ class VAOPDTrainer(PPOTrainerSync):
         self._in_training = True
 
     def fit(self, agent_loop_manager):
-        """The host's loop; then the trained student and the summary of the run."""
+        """The host's loop; then, unless the run was asked to stop, the trained student and the summary of the run."""
+        self.planned_steps = self.total_training_steps
         super().fit(agent_loop_manager)
-        self.run_log.finish(self.config.trainer.default_local_dir)
+        if self.stopped:
+            step = self.total_training_steps
+            self.run_log.say(f"stopped as asked after step {step}, which is saved; the same command goes on from there")
+            return
+        self.run_log.finish(self.config.trainer.default_local_dir, self.planned_steps)
+
+    def on_step_end(self):
+        """Before the host's: when the run was asked to stop, save and make this step the last."""
+        trainer = self.config.trainer
+        if self.run_log.stop_requested and self.global_steps < self.planned_steps:
+            self.stopped = True
+            self.total_training_steps = self.global_steps
+            if trainer.save_freq < 1 or self.global_steps % trainer.save_freq:
+                self._save_checkpoint()
+        super().on_step_end()
 
     # ------------------------------------------------------------------ one step
 
@@ -286,11 +313,18 @@ class VAOPDTrainer(PPOTrainerSync):
         reply["val/accuracy"] = sum(accuracy) / len(accuracy)
         va = f", mean VA {reply['val/va/mean']:.4f} nats" if self._validation_va else ""
         self.run_log.say(f"validation at step {self.global_steps}: accuracy {reply['val/accuracy']:.1%}{va}")
-        if not self._in_training:  # inside training the host merges them into the step's metrics
-            self.run_log.metrics({"step": self.global_steps, "time/wall": time.time(), **reply})
+        if self._in_training:  # the host merges the metrics into the step's
+            self.run_log.keep_best(self.global_steps, reply["val/accuracy"], self.config.trainer.default_local_dir)
+        else:
+            self._log({"step": self.global_steps, "time/wall": time.time(), **reply})
         return {**metrics, **reply}
 
     # ------------------------------------------------------------------ logging
+
+    def _log(self, record: dict) -> None:
+        """To ``metrics.jsonl`` and to Ray's metrics."""
+        self.run_log.metrics(record)
+        self.gauges.set(record)
 
     def _rollout_rows(self, batch, real: list[int], uids: list[str], mask, result: Coefficients) -> list[dict]:
         """Token by token: what the first few prompts' rollouts said and how each token was weighed."""
@@ -344,12 +378,12 @@ class VAOPDTrainer(PPOTrainerSync):
         metrics.update({f"time/{name}": seconds for name, seconds in timing_raw.items()})
         metrics["tokens_per_s"] = sum(tag["seq_len"] for tag in batch.tags) / timing_raw["step"]
         metrics["time/wall"] = time.time()
-        self.run_log.metrics(metrics)
+        self._log(metrics)
         va = ""
         if self.vaopd.degraded_view:
             va = f"VA {metrics['va/mean']:.4f} (top 10%: {metrics['va/top10_share']:.0%})  "
         self.run_log.say(
-            f"step {global_steps}/{self.total_training_steps}  loss {metrics['loss']:.4f}  "
+            f"step {global_steps}/{self.planned_steps}  loss {metrics['loss']:.4f}  "
             f"KL high {metrics['kl/high']:.4f} low {metrics['kl/low']:.4f}  {va}accuracy {metrics['accuracy']:.1%}  "
             f"drift {metrics['drift/mean']:.1e}  {timing_raw['step']:.1f} s"
         )

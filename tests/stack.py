@@ -1,0 +1,46 @@
+"""What the tests that start the whole stack share."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command, timeout=1800, **env) -> subprocess.CompletedProcess:
+    """Run to the end; the run's own words are part of every failure."""
+    result = subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+    )
+    print(result.stdout[-6000:])
+    return result
+
+
+def records(output: Path) -> list[dict]:
+    """The lines of ``metrics.jsonl``."""
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def mixed_rows(path: Path, count: int) -> Path:
+    """Rows with one image, with two images and with text only, in turn."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from verl_vaopd.data.synthetic_geometry import make_row
+
+    rows = []
+    for index in range(count):
+        row, other = make_row("train", 2 * index), make_row("train", 2 * index + 1)
+        kind = index % 3
+        row["images"] = [row["images"], row["images"] + other["images"], []][kind]
+        row["prompt"] = [{"role": "user", "content": "<image>" * len(row["images"]) + "Add the numbers."}]
+        rows.append(row)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
