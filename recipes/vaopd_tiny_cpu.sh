@@ -8,6 +8,7 @@
 #   bash recipes/vaopd_tiny_cpu.sh [hydra overrides], for example trainer.total_training_steps=4
 #
 # RUN_DIR, VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV move the run, the caches, the models and data, and the environment.
+# On a Ray cluster (RAY_ADDRESS) NNODES and N_GPUS_PER_NODE say how many nodes, and how many processes on each, train.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
@@ -31,7 +32,16 @@ DATA=(
 OUTPUT=(
   vaopd.output_dir="$RUN_DIR"
 )
+CLUSTER=(
+  trainer.nnodes="${NNODES:-1}"
+  trainer.n_gpus_per_node="${N_GPUS_PER_NODE:-1}"
+)
 
+arguments=(--config-name tiny_cpu "${MODELS[@]}" "${DATA[@]}" "${OUTPUT[@]}" "${CLUSTER[@]}" "$@")
+if [[ -n "${VAOPD_PRINT_ARGUMENTS:-}" ]]; then # for programs that want the config
+  printf '%s\n' "${arguments[@]}"
+  exit
+fi
 bash scripts/setup.sh --cpu
 "$vaopd" tiny --output "$TINY"
-exec "$vaopd" train --config-name tiny_cpu "${MODELS[@]}" "${DATA[@]}" "${OUTPUT[@]}" "$@"
+exec "$vaopd" train "${arguments[@]}"

@@ -1,0 +1,109 @@
+"""Every recipe composes, with the paper's settings, on a machine without a GPU, models or data."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.stack import ROOT, run
+from verl_vaopd.trainer.main import check, compose
+
+GPU_RECIPES = {
+    "vaopd_4b_2b_geo3k": ("Qwen/Qwen3-VL-4B-Instruct", "geometry3k"),
+    "vaopd_8b_2b_geo3k": ("Qwen/Qwen3-VL-8B-Instruct", "geometry3k"),
+    "vaopd_32b_2b_geo3k": ("Qwen/Qwen3-VL-32B-Instruct", "geometry3k"),
+    "vaopd_8b_2b_virl39k": ("Qwen/Qwen3-VL-8B-Instruct", "virl39k"),
+}
+
+
+def arguments(name: str, *overrides, **env) -> list[str]:
+    """What the recipe would give to ``verl-vaopd train``."""
+    shown = subprocess.run(
+        ["bash", ROOT / "recipes" / f"{name}.sh", *overrides],
+        env={**os.environ, "VAOPD_PRINT_ARGUMENTS": "1", **env},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return shown.stdout.splitlines()
+
+
+def composed(name: str, *overrides, **env):
+    option, config_name, *rest = arguments(name, *overrides, **env)
+    assert option == "--config-name"
+    return compose(config_name, rest)
+
+
+def test_there_is_no_other_recipe():
+    names = {path.stem for path in (ROOT / "recipes").glob("*.sh")}
+    assert names == {*GPU_RECIPES, "vaopd_tiny_cpu", "gpu"}
+
+
+@pytest.mark.parametrize("name", GPU_RECIPES)
+def test_gpu_recipe_has_the_papers_settings(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    config = composed(name, DATA_DIR=str(tmp_path / "data"))
+    teacher, dataset = GPU_RECIPES[name]
+    assert len(check(config, dry_run=True)) == 4  # two models and two files are not here; all else is consistent
+
+    actor, rollout, data, vaopd = (
+        config.actor_rollout_ref.actor,
+        config.actor_rollout_ref.rollout,
+        config.data,
+        config.vaopd,
+    )
+    assert config.actor_rollout_ref.model.path == "Qwen/Qwen3-VL-2B-Instruct" and vaopd.teacher.path == teacher
+    assert data.train_files == str(tmp_path / "data" / dataset / "train.parquet")
+    assert data.val_files == str(tmp_path / "data" / dataset / "validation.parquet")
+    assert (rollout.n, rollout.temperature, rollout.top_p, data.max_response_length) == (4, 0.7, 0.95, 4096)
+    assert (data.max_prompt_length, data.truncation, data.filter_overlong_prompts) == (8192, "error", False)
+    assert dict(data.mm_processor_kwargs) == {"min_pixels": 262144, "max_pixels": 4194304}
+    assert rollout.engine_kwargs.vllm.mm_processor_kwargs == data.mm_processor_kwargs
+    optim = actor.optim
+    assert (optim.lr, list(optim.betas), optim.weight_decay, optim.clip_grad) == (1e-6, [0.9, 0.95], 0.1, 1.0)
+    assert (optim.lr_scheduler_type, optim.lr_warmup_steps_ratio) == ("cosine", 0.05)
+    assert actor.fsdp_config.mixed_precision.param_dtype == vaopd.teacher.dtype == "bf16"
+    assert (data.train_batch_size, actor.ppo_mini_batch_size, config.trainer.total_epochs) == (16, 16, 5)
+    assert (vaopd.degradation_ratio, vaopd.temperature, vaopd.eps) == (0.10, 1.0, 1e-6)
+    assert (vaopd.method, vaopd.high_fraction, vaopd.high_weight) == ("vaopd", 0.2, 0.5)
+    assert config.trainer.save_freq == config.trainer.test_freq  # the best checkpoint is chosen by validation
+    assert (config.trainer.nnodes, config.trainer.n_gpus_per_node, config.trainer.resume_mode) == (1, 8, "auto")
+    assert config.trainer.experiment_name == name and Path(vaopd.output_dir).name == name
+
+
+def test_overrides_and_variables_reach_the_config():
+    config = composed("vaopd_8b_2b_geo3k", "vaopd.method=opd", NNODES="2", N_GPUS_PER_NODE="4", RUN_DIR="/runs/a")
+    assert (config.vaopd.method, config.trainer.nnodes, config.trainer.n_gpus_per_node) == ("opd", 2, 4)
+    assert config.vaopd.output_dir == "/runs/a"
+    tiny = composed("vaopd_tiny_cpu", "vaopd.high_weight=0.4", NNODES="2")
+    assert (tiny.vaopd.high_weight, tiny.trainer.nnodes, tiny.trainer.device) == (0.4, 2, "cpu")
+
+
+def test_dry_run_shows_the_commands_and_the_config_and_runs_nothing(tmp_path):
+    result = run(
+        *("bash", "recipes/vaopd_32b_2b_geo3k.sh", "--dry-run", "vaopd.high_weight=0.4"),
+        RUN_DIR=str(tmp_path / "run"),
+        DATA_DIR=str(tmp_path / "data"),
+        HF_HUB_OFFLINE="1",
+    )
+    assert result.returncode == 0
+    for shown in (
+        "verl-vaopd data geometry3k --output",
+        "hf download Qwen/Qwen3-VL-32B-Instruct",
+        "verl-vaopd train --config-name vaopd_trainer",
+        "high_weight: 0.4",
+        "settings are consistent",
+        "not here yet, so not checked: vaopd.teacher.path: Qwen/Qwen3-VL-32B-Instruct",
+    ):
+        assert shown in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_setting_of_a_recipe_is_refused(tmp_path):
+    config = composed("vaopd_8b_2b_geo3k", "vaopd.teacher.max_token_len_per_gpu=20000")
+    with pytest.raises(ValueError, match="vaopd.teacher.max_token_len_per_gpu=20000: must be 24576 or more"):
+        check(config, dry_run=True)
+    with pytest.raises(ValueError, match="data.mm_processor_kwargs"):
+        check(composed("vaopd_8b_2b_geo3k", "data.mm_processor_kwargs.max_pixels=1000"), dry_run=True)
