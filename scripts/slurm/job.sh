@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# The batch script of submit.sh, on the first node: Ray on every node, then the recipe on that cluster.
+#
+#   job.sh PROJECT RECIPE [hydra overrides]
+# shellcheck disable=SC2153,SC2329  # Slurm sets its variables; stop and end_ray are called by traps
+set -euo pipefail
+root="$1" recipe="$2"
+shift 2
+cd "$root"
+
+say() { printf '%s job %s: %s\n' "$(date +%T)" "$SLURM_JOB_ID" "$*"; }
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+export NNODES="${#nodes[@]}"
+export N_GPUS_PER_NODE="${SLURM_GPUS_ON_NODE:-${N_GPUS_PER_NODE:-1}}"
+say "$NNODES nodes (${nodes[*]}), $N_GPUS_PER_NODE GPUs each; attempt $((${SLURM_RESTART_COUNT:-0} + 1))"
+
+requeue=""
+driver=""
+stop() { # the run saves a checkpoint after its current step
+  say "$1: asking the run to save and stop"
+  if [[ -z "$driver" ]]; then exit 143; fi
+  kill -TERM "$driver" 2>/dev/null || true
+}
+trap 'requeue=yes; stop "the time limit is near"' USR1
+trap 'stop "cancelled"' TERM
+
+bash scripts/setup.sh
+python="${VAOPD_VENV:-.venv}/bin/python"
+
+# Ray: any process of the network that knows the token may run code here, so there is one for each job.
+RAY_AUTH_TOKEN_PATH="$RUN_DIR/.ray-token-$SLURM_JOB_ID"
+(umask 077 && "$python" -c 'import secrets; print(secrets.token_hex(32), end="")' >"$RAY_AUTH_TOKEN_PATH")
+export RAY_AUTH_TOKEN_PATH RAY_AUTH_MODE=token
+address="${NODE_ADDRESS:-$(hostname -I | cut -d' ' -f1)}"
+port=$((20000 + SLURM_JOB_ID % 10000))
+export RAY_ADDRESS="$address:$port"
+resources=()
+if [[ -z "${SLURM_GPUS_ON_NODE:-}" ]]; then # no GPUs: logical slots, as verl asks for one per process
+  resources=(--num-cpus=16 --num-gpus="$N_GPUS_PER_NODE")
+fi
+
+steps=()
+start_ray() { # NODE ARGUMENTS
+  local node="$1"
+  shift
+  srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" --cpus-per-task="$SLURM_CPUS_ON_NODE" \
+    "$python" -m verl_vaopd.trainer.cluster node --disable-usage-stats "${resources[@]}" "$@" &
+  steps+=("$!")
+}
+end_ray() {
+  kill -USR2 "${steps[@]}" 2>/dev/null || true # srun passes it on to the nodes
+  wait "${steps[@]}" 2>/dev/null || true
+  rm -f "$RAY_AUTH_TOKEN_PATH"
+}
+trap end_ray EXIT
+
+start_ray "${nodes[0]}" --head --node-ip-address="$address" --port="$port" --dashboard-host=127.0.0.1
+for node in "${nodes[@]:1}"; do
+  start_ray "$node" --address="$RAY_ADDRESS" ${NODE_ADDRESS:+--node-ip-address="$NODE_ADDRESS"}
+done
+"$python" -m verl_vaopd.trainer.cluster wait --nodes "$NNODES" --timeout "${RAY_NODES_SECONDS:-600}"
+
+say "running $recipe"
+bash "$recipe" "$@" &
+driver=$!
+status=0
+while true; do # a trapped signal ends wait
+  wait "$driver" && status=0 || status=$?
+  kill -0 "$driver" 2>/dev/null || break
+done
+wait "$driver" && status=0 || status=$?
+say "the run ended with status $status"
+if [[ "$requeue" && "$status" == 75 ]]; then # 75: saved, to be continued
+  say "queued again"
+  end_ray
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"

@@ -1,0 +1,256 @@
+"""The recipe on real clusters, all on this machine: Ray with two nodes, Slurm with two nodes."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.slurm_cluster import SlurmCluster, missing_programs
+from tests.stack import ROOT, mixed_rows, records, run
+from verl_vaopd.trainer.gauges import METRICS, PHASE_SECONDS, PHASES
+
+TINY = Path(os.environ.get("VAOPD_TINY_DIR", Path(os.environ.get("VAOPD_CACHE", ROOT / ".cache")) / "tiny"))
+RAY = Path(sys.executable).parent / "ray"
+
+
+def wait_until(condition, seconds: float, what: str, log=lambda: ""):
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s\n{log()}"
+        time.sleep(0.5)
+    return result
+
+
+def text_of(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def two_ray_nodes(tmp_path):
+    """Two raylets of one slot each; what a client's environment needs, and the ports of dashboard and metrics."""
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef" * 4)
+    ports = {name: free_port() for name in ("gcs", "dashboard", "metrics")}
+    env = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_metrics_report_interval_ms": "1000",
+    }
+    env.pop("RAY_ADDRESS", None)
+    shared = ["--node-ip-address=127.0.0.1", "--num-cpus=16", "--num-gpus=1", "--disable-usage-stats"]
+    head = [f"--port={ports['gcs']}", "--dashboard-host=127.0.0.1", f"--dashboard-port={ports['dashboard']}"]
+    head += ["--head", f"--metrics-export-port={ports['metrics']}"]
+    node = [sys.executable, "-m", "verl_vaopd.trainer.cluster", "node", *shared]
+    address = f"127.0.0.1:{ports['gcs']}"
+    wait = [sys.executable, "-m", "verl_vaopd.trainer.cluster", "wait", "--timeout", "120", "--nodes"]
+    processes = []
+    try:
+        for count, arguments in enumerate((head, [f"--address={address}"]), start=1):
+            processes.append(subprocess.Popen([*node, *arguments], env=env))
+            subprocess.run([*wait, str(count)], env={**env, "RAY_ADDRESS": address}, check=True)
+        yield env, ports
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGUSR2)
+        for process in processes:
+            assert process.wait(timeout=60) == 0
+
+
+def scraped(port: int) -> dict[str, float]:
+    """Training gauges in Prometheus' text format; phases as ``phase_seconds/NAME``."""
+    found = {}
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+        for line in reply.read().decode().splitlines():
+            if line.startswith("ray_vaopd_"):
+                name, _, rest = line.removeprefix("ray_").partition("{")
+                tags, _, value = rest.rpartition("} ")
+                assert 'run="vaopd_tiny_cpu"' in tags
+                phase = tags.partition('phase="')[2].partition('"')[0]
+                found[f"{name}/{phase}" if phase else name] = float(value.split()[0])
+    return found
+
+
+def expected_gauges(record: dict) -> dict[str, float]:
+    gauges = {each.gauge: record[each.metric] for each in METRICS if each.metric in record}
+    return gauges | {f"{PHASE_SECONDS}/{name}": record[f"time/{name}"] for name in PHASES if f"time/{name}" in record}
+
+
+@pytest.mark.stack
+def test_ray_job_on_two_nodes(two_ray_nodes, tmp_path):
+    """``ray job submit`` of the recipe with NNODES=2: one FSDP rank and one vLLM replica a node, a teacher that is the
+    student, so the loss is 0; its gauges as Prometheus scrapes them; the names in the dashboard's list of actors."""
+    from verl_vaopd.tiny.models import random_models
+
+    env, ports = two_ray_nodes
+    student, _ = random_models(tmp_path / "models")
+    data, output = mixed_rows(tmp_path / "data.parquet", 6), tmp_path / "run"
+    steps = 4
+    overrides = [
+        f"actor_rollout_ref.model.path={student}",
+        f"vaopd.teacher.path={student}",
+        f"data.train_files={data}",
+        f"data.val_files={data}",
+        "data.train_batch_size=6",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=2",
+        "actor_rollout_ref.model.enable_gradient_checkpointing=true",
+        "actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=2",
+        "vaopd.max_drift=1e-5",
+        "actor_rollout_ref.actor.optim.lr=1e-9",
+        f"trainer.total_training_steps={steps}",
+        "trainer.save_freq=-1",
+        "trainer.test_freq=-1",
+    ]
+    address = f"http://127.0.0.1:{ports['dashboard']}"
+    job_env = {"NNODES": "2", "RUN_DIR": str(output), "HOME": os.environ["HOME"], "VAOPD_TINY_DIR": str(TINY)}
+    submit = [RAY, "job", "submit", "--no-wait", "--address", address, "--submission-id", "tiny"]
+    submit += ["--runtime-env-json", json.dumps({"env_vars": job_env}), "--"]
+    assert run(*submit, "bash", ROOT / "recipes" / "vaopd_tiny_cpu.sh", *overrides, **env).returncode == 0
+
+    def job(action: str) -> str:
+        shown = subprocess.run(
+            [RAY, "job", action, "--address", address, "tiny"], env=env, text=True, capture_output=True
+        )
+        return shown.stdout + shown.stderr
+
+    def log() -> str:
+        return job("logs")[-6000:]
+
+    # The first step's gauges, while the run goes on; a scrape may fall between two reports, so several are taken.
+    matches, named, asked_at = [], set(), time.monotonic()
+
+    def finished() -> bool:
+        shown = scraped(ports["metrics"])
+        for record in records(output) if (output / "metrics.jsonl").exists() else []:
+            expected = expected_gauges(record)
+            if "loss" in record and expected.items() <= shown.items():
+                matches.append(record["step"])
+        if matches and not named:
+            listed = run(
+                RAY, "list", "actors", "--address", address, "--format=json", "--limit=1000", "--detail", **env
+            )
+            actors = json.loads(listed.stdout[listed.stdout.index("[") :])
+            named.update((actor["name"], actor["node_id"]) for actor in actors if actor["state"] == "ALIVE")
+        if (output / "summary.json").exists():
+            return True
+        nonlocal asked_at  # each question costs seconds of CPU
+        if time.monotonic() - asked_at > 30:
+            asked_at = time.monotonic()
+            return "FAILED" in job("status")
+        return False
+
+    wait_until(finished, 900, "the job's end", log)
+    wait_until(lambda: "SUCCEEDED" in job("status"), 60, "the job's success", log)
+    logged = [record for record in records(output) if "loss" in record]
+    assert [record["step"] for record in logged] == list(range(1, steps + 1))
+    for record in logged:
+        assert abs(record["loss"]) < 1e-6 and record["drift/mean"] < 1e-5
+        assert record["va/mean"] > 0.01
+    assert matches, f"no scrape equalled a line of metrics.jsonl; the last one: {scraped(ports['metrics'])}"
+    trainers = {node for name, node in named if name.startswith("student_and_teacher_")}
+    assert len(trainers) == 2, named
+    assert "vaopd_driver" in {name for name, _ in named}
+
+
+needs_slurm = pytest.mark.skipif(
+    bool(missing_programs()), reason=f"Slurm is not installed here: no {', '.join(missing_programs())}"
+)
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    if os.geteuid() != 0:
+        pytest.skip("slurmctld and slurmd of this test run as root")
+    with SlurmCluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+def submit(slurm: SlurmCluster, run_dir: Path, recipe, *arguments) -> str:
+    """Number of the job."""
+    result = slurm.run(
+        *("bash", ROOT / "scripts" / "slurm" / "submit.sh", recipe, *arguments),
+        RUN_DIR=str(run_dir),
+        NODE_ADDRESS="127.0.0.1",
+        VAOPD_TINY_DIR=str(TINY),
+    )
+    assert result.returncode == 0, result.stdout
+    return result.stdout.split("job ")[1].split(":")[0]
+
+
+def wait_for_state(slurm: SlurmCluster, job: str, wanted: str, seconds: float, log: Path) -> None:
+    ended = ("COMPLETED", "CANCELLED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY")
+    wait_until(
+        lambda: slurm.state(job) in (wanted, *ended), seconds, f"{wanted}, now {slurm.state(job)}", lambda: text_of(log)
+    )
+    assert slurm.state(job) == wanted, text_of(log)[-6000:]
+
+
+@needs_slurm
+def test_the_time_limit_asks_the_run_to_stop_and_queues_the_job_again(slurm, tmp_path):
+    """A stand-in for the recipe, to be quick; Slurm, the signal, Ray on both nodes and the second attempt are real."""
+    recipe, log = tmp_path / "recipe.sh", tmp_path / "run" / "slurm-%j.log"
+    recipe.write_text(
+        """#!/usr/bin/env bash
+        if [[ -e "$RUN_DIR/checkpoint" ]]; then
+          "$PYTHON" -c 'import ray; ray.init(logging_level="ERROR"); print("resumed on", len(ray.nodes()), "nodes")'
+          exit 0
+        fi
+        trap 'touch "$RUN_DIR/checkpoint"; echo saved; exit 75' TERM
+        echo "training $1 on $NNODES nodes"
+        for _ in {1..600}; do sleep 0.1; done
+        """
+    )
+    slurm.env["PYTHON"] = sys.executable
+    job = submit(slurm, tmp_path / "run", recipe, "--nodes=2", "--", "a=b")
+    log = tmp_path / "run" / f"slurm-{job}.log"
+    wait_until(lambda: "training a=b on 2 nodes" in text_of(log), 120, "the recipe's start", lambda: text_of(log))
+    slurm.run("scancel", "--batch", "--signal=USR1", job)  # what --signal=B:USR1 sends before the limit
+    wait_until(lambda: "queued again" in text_of(log), 60, "the second place in the queue", lambda: text_of(log))
+    wait_for_state(slurm, job, "COMPLETED", 300, log)
+    assert "attempt 2" in text_of(log) and "resumed on 2 nodes" in text_of(log)
+    assert not list((tmp_path / "run").glob(".ray-token*"))
+
+
+@needs_slurm
+@pytest.mark.stack
+def test_slurm_job_is_cancelled_and_resumes(slurm, tmp_path):
+    """The recipe on two nodes: cancelled in the middle it saves, submitted again it goes on from there to its end."""
+    output = tmp_path / "run"
+    progress = output / "progress.log"
+    settings = [
+        "trainer.val_before_train=false",
+        "trainer.save_freq=1000",  # so the only checkpoints are the one of the cancelled job and the last
+        "trainer.test_freq=1000",
+        "data.val_max_samples=8",
+    ]
+    recipe = ROOT / "recipes" / "vaopd_tiny_cpu.sh"
+    job = submit(slurm, output, recipe, "--nodes=2", "--", "trainer.total_training_steps=100", *settings)
+    log = output / f"slurm-{job}.log"
+    wait_until(lambda: "step 1/100" in text_of(progress), 900, "a first step", lambda: text_of(log)[-6000:])
+    slurm.run("scancel", job)
+    wait_for_state(slurm, job, "CANCELLED", 180, log)
+    saved = int((output / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
+    assert f"stopped as asked after step {saved}" in text_of(progress)
+    assert not (output / "summary.json").exists()
+
+    end = saved + 2
+    job = submit(slurm, output, recipe, "--nodes=2", "--", f"trainer.total_training_steps={end}", *settings)
+    wait_for_state(slurm, job, "COMPLETED", 900, output / f"slurm-{job}.log")
+    assert f"training from step {saved + 1} to {end}" in text_of(progress)
+    assert [record["step"] for record in records(output) if "loss" in record] == list(range(1, end + 1))
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["steps"] == end and (Path(summary["student"]) / "config.json").exists()
