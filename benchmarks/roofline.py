@@ -134,7 +134,7 @@ def report(workload: Workload, gpus: int) -> Iterator[str]:
     yield "## Assumptions"
     yield ""
     yield from (f"- {note}" for note in NOTES)
-    yield from (f"- {field.metadata['text']}: {field.default:g}" for field in fields(Assumptions))
+    yield from (f"- {field.metadata['text']}: {field.default:g}" for field in fields(Assumptions) if field.default)
     yield from (f"- {device.name}: {device.source}" for device in DEVICES.values())
 
 

@@ -3,12 +3,13 @@
 #
 #   bash recipes/NAME.sh [--dry-run] [hydra overrides]
 #
-#   --dry-run         compose and check the whole config, print it and the commands; run nothing. Needs no GPU
+#   --dry-run         compose and check the whole config, print it, the commands and the plan; run nothing. Needs no GPU
 #
 #   NNODES            nodes, default 1; above 1 a Ray cluster must be there (RAY_ADDRESS; scripts/slurm/submit.sh starts one)
 #   N_GPUS_PER_NODE   default 8
 #   RUN_DIR           the run's folder, default outputs/NAME: the same command goes on from its last checkpoint
 #   DATA_DIR          the data's folder, default data/
+#   GPU               what --dry-run plans for, default a100-80g (verl-vaopd plan --help lists them)
 #   VAOPD_VENV        the environment, default .venv
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 recipe="$(basename "${BASH_SOURCE[1]}" .sh)"
@@ -56,6 +57,8 @@ launch() {
     printf ' %q' "${arguments[@]}"
     printf '\n\n'
     "$vaopd" train --dry-run "${arguments[@]}"
+    printf '\nplan:\n'
+    "$vaopd" plan "recipes/$recipe.sh" --gpu "${GPU:-a100-80g}" "${overrides[@]}"
     return
   fi
   bash scripts/setup.sh --gpu

@@ -4,12 +4,13 @@
 # Reproduces: Table 2, row 32B to 2B, Geo3K.
 # Expect:     figures of the paper, avg@8: mathematical reasoning 54.8, visual understanding 67.3.
 # Runs on:    8 GPUs of 80 GB on one node; recipes/gpu.sh tells the variables that change that.
-# Time:       not known: this project has not run this recipe on GPUs yet. benchmarks/results/roofline.md predicts steps.
+# Time:       not measured. `verl-vaopd plan vaopd_32b_2b_geo3k` predicts 6.9 h on 8 A100, at most 57 of 80 GB a GPU.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/gpu.sh"
 
-# The teacher's shards, 8 GB a GPU, wait in host memory while vLLM generates; its micro-batches are the smallest that
-# hold the longest rollout under both views (2 x 12,288 tokens).
+# By `verl-vaopd plan`: the teacher's shards, 8.3 GB a GPU, wait in host memory (67 GB a node), which costs 0.75 s of a
+# step of 34 s and leaves 23 GB of a GPU free instead of 15 while vLLM generates. The teacher's micro-batches are the
+# smallest that hold the longest rollout under both views (2 x 12,288 tokens). The rest is as for the 8B teacher.
 MEMORY=(
   actor_rollout_ref.rollout.tensor_model_parallel_size=1
   actor_rollout_ref.rollout.gpu_memory_utilization=0.6

@@ -4,11 +4,11 @@
 # Reproduces: Table 2, row 8B to 2B, ViRL39K.
 # Expect:     figures of the paper, avg@8: mathematical reasoning 50.2, visual understanding 68.0.
 # Runs on:    8 GPUs of 80 GB on one node; recipes/gpu.sh tells the variables that change that.
-# Time:       not known: this project has not run this recipe on GPUs yet. benchmarks/results/roofline.md predicts steps.
+# Time:       not measured. `verl-vaopd plan vaopd_8b_2b_virl39k` predicts 88 h on 8 A100, at most 59 of 80 GB a GPU.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/gpu.sh"
 
-# As for Geometry3K; rows may hold several images.
+# As for Geometry3K, where the reasons are (`verl-vaopd plan`); rows may hold several images.
 MEMORY=(
   actor_rollout_ref.rollout.tensor_model_parallel_size=1
   actor_rollout_ref.rollout.gpu_memory_utilization=0.6
@@ -21,7 +21,7 @@ MEMORY=(
   +actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=16
   +actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.video=0
 )
-# About 2,400 steps an epoch: a checkpoint and a validation every 200th.
+# 2,429 steps an epoch of 38,870 rows, 12,145 in all: a checkpoint and a validation every 200th.
 TRAINING=(
   trainer.total_epochs=5
   trainer.save_freq=200

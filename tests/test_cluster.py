@@ -150,11 +150,11 @@ def test_ray_job_on_two_nodes(two_ray_nodes, tmp_path):
         nonlocal asked_at  # each question costs seconds of CPU
         if time.monotonic() - asked_at > 30:
             asked_at = time.monotonic()
-            return "FAILED" in job("status")
+            return "failed" in job("status")
         return False
 
     wait_until(finished, 900, "the job's end", log)
-    wait_until(lambda: "SUCCEEDED" in job("status"), 60, "the job's success", log)
+    wait_until(lambda: "succeeded" in job("status"), 60, "the job's success", log)
     logged = [record for record in records(output) if "loss" in record]
     assert [record["step"] for record in logged] == list(range(1, steps + 1))
     for record in logged:
@@ -220,6 +220,7 @@ def test_the_time_limit_asks_the_run_to_stop_and_queues_the_job_again(slurm, tmp
     wait_until(lambda: "training a=b on 2 nodes" in text_of(log), 120, "the recipe's start", lambda: text_of(log))
     slurm.run("scancel", "--batch", "--signal=USR1", job)  # what --signal=B:USR1 sends before the limit
     wait_until(lambda: "queued again" in text_of(log), 60, "the second place in the queue", lambda: text_of(log))
+    slurm.run("scontrol", "update", f"jobid={job}", "StartTime=now")  # Slurm lets a job wait two minutes
     wait_for_state(slurm, job, "COMPLETED", 300, log)
     assert "attempt 2" in text_of(log) and "resumed on 2 nodes" in text_of(log)
     assert not list((tmp_path / "run").glob(".ray-token*"))

@@ -88,7 +88,7 @@ def test_dry_run_shows_the_commands_and_the_config_and_runs_nothing(tmp_path):
         DATA_DIR=str(tmp_path / "data"),
         HF_HUB_OFFLINE="1",
     )
-    assert result.returncode == 0
+    assert result.returncode == 0, result.stdout
     for shown in (
         "verl-vaopd data geometry3k --output",
         "hf download Qwen/Qwen3-VL-32B-Instruct",
@@ -96,6 +96,8 @@ def test_dry_run_shows_the_commands_and_the_config_and_runs_nothing(tmp_path):
         "high_weight: 0.4",
         "settings are consistent",
         "not here yet, so not checked: vaopd.teacher.path: Qwen/Qwen3-VL-32B-Instruct",
+        "33.4 B to 2.1 B parameters, 8 x A100-80GB SXM on 1 node",
+        "It fits.",
     ):
         assert shown in result.stdout
     assert not list(tmp_path.iterdir())

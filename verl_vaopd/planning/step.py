@@ -138,6 +138,7 @@ class Assumptions:
     decode_latency: float = _assume(0.003, "seconds that launches, scheduler and sampling add to each decoding step")
     vllm_memory: float = _assume(0.5, "vLLM's share of GPU memory while it generates (gpu_memory_utilization)")
     micro_batch_tokens: float = _assume(32768, "tokens of a micro-batch per GPU, of all views")
+    teacher_micro_batch_tokens: float | None = _assume(None, "the same for the teacher, where it differs")
     sync_bucket: float = _assume(2, "GiB of the buffer through which weights go to vLLM")
 
 
@@ -255,9 +256,9 @@ class Step:
         """Query-key pairs of one view, all GPUs. Unshared this is the sum of S (S + 1) / 2 over sequences S = P + R."""
         return self.copies * self.workload.prompt_pairs + self.workload.response_pairs(self.workload.count)
 
-    def micro_batches(self, views: int) -> int:
-        """Per GPU, of a forward over ``views`` views."""
-        return math.ceil(views * self.tokens / self.gpus / self.assumptions.micro_batch_tokens)
+    def micro_batches(self, views: int, budget: float | None = None) -> int:
+        """Per GPU, of a forward over ``views`` views; ``budget``: tokens of one, by default the student's."""
+        return math.ceil(views * self.tokens / self.gpus / (budget or self.assumptions.micro_batch_tokens))
 
     def patches(self, model: ModelShape) -> int:
         """Of one image."""
@@ -340,7 +341,7 @@ class Step:
         out where offloaded, hidden states of the original view out.
         """
         made, teacher, rows = self.implementation, self.teacher, self._rows
-        batches = self.micro_batches(self.views)
+        batches = self.micro_batches(self.views, self.assumptions.teacher_micro_batch_tokens)
         linear, scores = teacher.forward_flops(self.tokens, self.pairs, self.copies, self.patches(teacher))
         head = self.workload.response_tokens * teacher.text.head_flops
         shard = BF16 * teacher.total / self.gpus

@@ -165,14 +165,18 @@ def read_summary(output_dir: str) -> dict | None:
         return json.load(f)
 
 
-def planned_steps(config) -> int:
-    """Optimiser steps of a run: ``trainer.total_training_steps``, else its epochs of whole batches."""
+def planned_steps(config, rows: int | None = None) -> int:
+    """Optimiser steps of a run: ``trainer.total_training_steps``, else its epochs of whole batches.
+
+    ``rows``: of the training data, by default counted in its files.
+    """
     import pyarrow.parquet as pq
 
     if config.trainer.total_training_steps is not None:
         return config.trainer.total_training_steps
-    files = config.data.train_files
-    rows = sum(pq.read_metadata(path).num_rows for path in ([files] if isinstance(files, str) else files))
+    if rows is None:
+        files = config.data.train_files
+        rows = sum(pq.read_metadata(path).num_rows for path in ([files] if isinstance(files, str) else files))
     if config.data.train_max_samples > 0:
         rows = min(rows, config.data.train_max_samples)
     return rows // config.data.train_batch_size * config.trainer.total_epochs

@@ -1,0 +1,153 @@
+"""From a recipe to what is planned for it: its settings, the shapes of its models, a usual step."""
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+from verl_vaopd.planning.devices import Device
+from verl_vaopd.planning.memory import Settings
+from verl_vaopd.planning.shapes import QWEN3_VL_INSTRUCT, ModelShape
+from verl_vaopd.planning.step import VA_OPD, Assumptions, Step, Workload
+
+DATASET_ROWS = {"geometry3k": 2101, "virl39k": 38870}  # training rows, where the file is not here yet
+
+
+def composed(recipe: str, overrides: list[str], **env: str):
+    """The config a recipe trains with.
+
+    Raises:
+        ValueError: no such recipe, or one that cannot be composed.
+    """
+    from verl_vaopd.trainer.main import compose
+
+    root = Path(__file__).parents[2]
+    path = Path(recipe) if recipe.endswith(".sh") else root / "recipes" / f"{recipe}.sh"
+    if not path.is_file():
+        there = ", ".join(sorted(each.stem for each in (root / "recipes").glob("vaopd_*.sh")))
+        raise ValueError(f"no recipe {recipe}; there are {there}")
+    asked = {**os.environ, "VAOPD_PRINT_ARGUMENTS": "1", **env}
+    shown = subprocess.run(["bash", path, *overrides], env=asked, capture_output=True, text=True)
+    arguments = shown.stdout.splitlines()
+    if shown.returncode or arguments[:1] != ["--config-name"]:
+        raise ValueError(f"{recipe} does not print its arguments (VAOPD_PRINT_ARGUMENTS=1): {shown.stderr.strip()}")
+    return compose(arguments[1], arguments[2:])
+
+
+def model_shape(path: str) -> ModelShape:
+    """Shape of a checkpoint: from its folder, the hub's cache, what is built in (Qwen3-VL-*-Instruct), or the hub.
+
+    Raises:
+        ValueError: no config to be had, or not one of a Qwen3-VL model.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import LocalEntryNotFoundError
+
+    if os.path.isdir(path):
+        return _read(os.path.join(path, "config.json"))
+    built_in = re.fullmatch(r"Qwen/Qwen3-VL-(\w+)-Instruct", path)
+    try:
+        return _read(hf_hub_download(path, "config.json", local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        if built_in and built_in[1] in QWEN3_VL_INSTRUCT:
+            return ModelShape.of(QWEN3_VL_INSTRUCT[built_in[1]])
+    try:
+        return _read(hf_hub_download(path, "config.json"))
+    except (OSError, HFValidationError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(f"{path} is no folder here and its config cannot be had from the hub: {first}") from error
+
+
+def _read(path: str) -> ModelShape:
+    try:
+        with open(path) as file:
+            return ModelShape.of(json.load(file))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def training_rows(config) -> int:
+    """Rows of the training data: those of the files, or, not here yet, of the data set that their folder names.
+
+    Raises:
+        ValueError: neither.
+    """
+    import pyarrow.parquet as pq
+
+    files = config.data.train_files
+    files = [files] if isinstance(files, str) else list(files)
+    if all(os.path.exists(path) for path in files):
+        return sum(pq.read_metadata(path).num_rows for path in files)
+    names = {Path(path).parent.name for path in files}
+    if len(names) == 1 and (name := names.pop()) in DATASET_ROWS:
+        return DATASET_ROWS[name]
+    raise ValueError(f"data.train_files={files} is not here and its size not known: make it (verl-vaopd data)")
+
+
+def settings(config) -> Settings:
+    """What decides memory."""
+    import torch
+
+    from verl_vaopd.algorithm import default_chunk_size
+
+    actor, rollout, data = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.data
+    teacher, fsdp = config.vaopd.teacher, actor.fsdp_config
+    gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    colocated = teacher.placement == "colocated"
+    longest = data.max_prompt_length + data.max_response_length
+    views = 2 if config.vaopd.degraded_view else 1
+    student = model_shape(config.actor_rollout_ref.model.path)
+    if actor.use_dynamic_bsz:
+        student_tokens = actor.ppo_max_token_len_per_gpu
+    else:
+        student_tokens = actor.ppo_micro_batch_size_per_gpu * longest
+    teacher_tokens = teacher.max_token_len_per_gpu
+    if not teacher.use_dynamic_bsz:
+        teacher_tokens = teacher.micro_batch_size_per_gpu * longest * views
+    return Settings(
+        student=student,
+        teacher=model_shape(teacher.path),
+        gpus=gpus,
+        teacher_gpus=gpus if colocated else teacher.nnodes * teacher.n_gpus_per_node,
+        colocated=colocated,
+        prompts=data.train_batch_size,
+        rollouts=rollout.n,
+        prompt_limit=data.max_prompt_length,
+        response_limit=data.max_response_length,
+        student_tokens=student_tokens,
+        teacher_tokens=teacher_tokens,
+        views=views,
+        sequence_parallel=actor.ulysses_sequence_parallel_size,
+        checkpointing=config.actor_rollout_ref.model.enable_gradient_checkpointing,
+        student_offload=fsdp.param_offload,
+        optimizer_offload=fsdp.optimizer_offload,
+        teacher_offload=teacher.param_offload,
+        tensor_parallel=rollout.tensor_model_parallel_size,
+        vllm_share=rollout.gpu_memory_utilization,
+        chunk_rows=config.vaopd.chunk_size or default_chunk_size(student.text.vocab_size, dtype=torch.bfloat16),
+        sync_bucket=rollout.checkpoint_engine.update_weights_bucket_megabytes * 2**20,
+    )
+
+
+def usual_step(plan: Settings, device: Device, workload: Workload, nodes: int, network: float) -> dict[str, float]:
+    """Predicted seconds of each phase of a step of usual lengths; ``network``: bytes/s a GPU has between nodes."""
+    if nodes > 1:
+        device = replace(device, nvlink=min(device.nvlink, network))
+    implementation = replace(VA_OPD, views=plan.views, teacher_offload=plan.teacher_offload, chunk_rows=plan.chunk_rows)
+    assumptions = Assumptions(
+        vllm_memory=plan.vllm_share,
+        micro_batch_tokens=plan.student_tokens,
+        teacher_micro_batch_tokens=plan.teacher_tokens,
+        sync_bucket=plan.sync_bucket / 2**30,
+    )
+    step = Step(plan.teacher, plan.student, workload, implementation, device, plan.gpus, assumptions)
+    on_teacher = replace(step, gpus=plan.teacher_gpus)
+    return {
+        phase.name: phase.seconds(device, assumptions)
+        for each, wanted in ((step, False), (on_teacher, True))
+        for phase in each.phases()
+        if (phase.name == "teacher") is wanted
+    }
