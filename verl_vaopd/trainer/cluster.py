@@ -5,7 +5,8 @@
 
 When a job is cancelled or reaches its time limit, Slurm sends SIGTERM to all of its processes at once. Ray's would end
 there and then, and the driver could not save a checkpoint. So they are started with SIGTERM blocked, which survives
-fork and exec; the node ends, with all it started, on SIGUSR2 or when Ray itself ends.
+fork and exec (platform/signals.py keeps it so in the workers); the node ends, with all it started, on SIGUSR2 or when
+Ray itself ends.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 
+from verl_vaopd.platform.signals import HOLD_SIGTERM
 from verl_vaopd.trainer.supervisor import become_reaper, end_descendants
 
 
@@ -26,7 +28,8 @@ def run_node(arguments: list[str]) -> int:
     signal.signal(signal.SIGUSR2, lambda *_: asked.append(True))
     ray = os.path.join(os.path.dirname(sys.executable), "ray")
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # inherited
-    child = subprocess.Popen([ray, "start", "--block", *arguments], start_new_session=True)
+    env = {**os.environ, HOLD_SIGTERM: "1"}
+    child = subprocess.Popen([ray, "start", "--block", *arguments], env=env, start_new_session=True)
     while child.poll() is None and not asked:
         time.sleep(0.2)
     end_descendants()
