@@ -52,6 +52,21 @@ def test_shellcheck():
     check(BIN / "shellcheck", *scripts)
 
 
+def test_hadolint():
+    images = sorted((ROOT / "docker").glob("Dockerfile*"))
+    assert [image.name for image in images] == ["Dockerfile", "Dockerfile.cpu"]
+    check(BIN / "hadolint", "--config", ROOT / ".hadolint.yaml", *images)
+
+
+def test_images_run_as_a_user_and_take_no_secret():
+    for image in (ROOT / "docker").glob("Dockerfile*"):
+        last_stage = image.read_text().rpartition("\nFROM ")[2]
+        assert "\nUSER 1000\n" in last_stage
+        assert not re.search(r"^(ARG|ENV).*(TOKEN|SECRET|PASSWORD|KEY)", image.read_text(), re.MULTILINE)
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert {".git", ".venv*", ".cache", "outputs", "data"} <= set(ignored)
+
+
 @pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.name)
 def test_requirements_are_exact_pins_without_addresses(path):
     assert "://" not in path.read_text()

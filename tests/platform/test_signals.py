@@ -14,8 +14,10 @@ def blocked(_=None):
 if __name__ == "__main__":
     if {hold}:
         hold_sigterm()
-    with multiprocessing.get_context("spawn").Pool(1) as pool:  # as vLLM starts its engine
-        print(blocked(), *pool.map(blocked, [0]))
+    pool = multiprocessing.get_context("spawn").Pool(1)  # as vLLM starts its engine
+    print(blocked(), *pool.map(blocked, [0]))
+    pool.close()
+    pool.join()
 """
 
 
