@@ -15,6 +15,15 @@ fi
 
 bash scripts/setup.sh --dev
 
+# The tests of scripts/slurm run a real Slurm on this machine; without it, and with no right to install it, they skip.
+if ! PATH="$PATH:/usr/sbin" command -v munged slurmctld slurmd sbatch >/dev/null; then
+  if [[ "$(id -u)" == 0 ]] && command -v apt-get >/dev/null; then
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update && apt-get install -y --no-install-recommends slurm-wlm munge; } >/dev/null ||
+      echo "test.sh: slurm-wlm and munge cannot be installed: their tests will skip" >&2
+  fi
+fi
+
 unset RAY_ADDRESS
 export HF_HUB_OFFLINE=1
 export TOKENIZERS_PARALLELISM=false
