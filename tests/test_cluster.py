@@ -198,6 +198,7 @@ def wait_for_state(slurm: SlurmCluster, job: str, wanted: str, seconds: float, l
 
 
 @needs_slurm
+@pytest.mark.stack
 def test_the_time_limit_asks_the_run_to_stop_and_queues_the_job_again(slurm, tmp_path):
     """A stand-in for the recipe, to be quick; Slurm, the signal, Ray on both nodes and the second attempt are real."""
     recipe, log = tmp_path / "recipe.sh", tmp_path / "run" / "slurm-%j.log"

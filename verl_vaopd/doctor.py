@@ -155,6 +155,12 @@ def ray_cluster() -> Finding:
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         return Finding("Ray", "RAY_ADDRESS is not set: a run starts a cluster of its own")
+    mend = "start the head (ray start --head), give its address, and RAY_AUTH_TOKEN_PATH where it asks for a token; or "
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host or "127.0.0.1", int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        return Finding("Ray", f"{address}: nobody answers ({error})", mend + "unset RAY_ADDRESS")
     code = "import ray; ray.init(logging_level='ERROR'); print(sum(node['Alive'] for node in ray.nodes()))"
     try:
         shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -163,7 +169,6 @@ def ray_cluster() -> Finding:
         said = shown.stderr.strip().splitlines()[-1][:200]
     except subprocess.TimeoutExpired:
         said = "no answer within 60 s"
-    mend = "start the head (ray start --head), give its address, and RAY_AUTH_TOKEN_PATH where it asks for a token; or "
     return Finding("Ray", f"{address}: {said}", mend + "unset RAY_ADDRESS")
 
 
