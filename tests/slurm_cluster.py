@@ -105,10 +105,9 @@ class SlurmCluster:
         )
         self._start("slurmctld", "-D", ready=lambda: self.run("scontrol", "ping").returncode == 0, what="slurmctld")
         for index in range(self.nodes):
-            state = ("sinfo", "--noheader", f"--nodes=node{index}", "--format=%T")
             self._start(
                 *("slurmd", "-D", "-N", f"node{index}"),
-                ready=lambda state=state: self.run(*state).stdout.strip() == "idle",
+                ready=lambda index=index: self.node_states()[index] == "idle",
                 what=f"slurmd-node{index}",
             )
         return self
@@ -134,3 +133,7 @@ class SlurmCluster:
         """State of a job, such as RUNNING or CANCELLED."""
         shown = self.run("scontrol", "show", "job", job, "--oneliner").stdout
         return shown.split("JobState=")[1].split()[0] if "JobState=" in shown else shown
+
+    def node_states(self) -> list[str]:
+        """State of each node, such as idle, mixed or completing."""
+        return self.run("sinfo", "--Node", "--noheader", "--format=%T").stdout.split()

@@ -219,7 +219,11 @@ def test_the_time_limit_asks_the_run_to_stop_and_queues_the_job_again(slurm, tmp
     wait_until(lambda: "training a=b on 2 nodes" in text_of(log), 120, "the recipe's start", lambda: text_of(log))
     slurm.run("scancel", "--batch", "--signal=USR1", job)  # what --signal=B:USR1 sends before the limit
     wait_until(lambda: "queued again" in text_of(log), 60, "the second place in the queue", lambda: text_of(log))
-    slurm.run("scontrol", "update", f"jobid={job}", "StartTime=now")  # Slurm lets a job wait two minutes
+    idle = ["idle", "idle"]
+    wait_until(lambda: slurm.node_states() == idle, 60, "the end of the first attempt", lambda: text_of(log))
+    assert slurm.state(job) == "PENDING", text_of(log)[-6000:]
+    # Slurm lets a job wait two minutes. Within the second of the kill a node refuses the next attempt.
+    slurm.run("scontrol", "update", f"jobid={job}", "StartTime=now+5")
     wait_for_state(slurm, job, "COMPLETED", 300, log)
     assert "attempt 2" in text_of(log) and "resumed on 2 nodes" in text_of(log)
     assert not list((tmp_path / "run").glob(".ray-token*"))

@@ -73,6 +73,10 @@ say "the run ended with status $status"
 if [[ "$requeue" && "$status" == 75 ]]; then # 75: saved, to be continued
   say "queued again"
   end_ray
-  scontrol requeue "$SLURM_JOB_ID"
+  trap - TERM EXIT
+  if scontrol requeue "$SLURM_JOB_ID"; then
+    sleep infinity # Slurm ends this attempt; an exit status of its own could be taken for the next attempt's
+  fi
+  say "Slurm does not queue it again: submit it with the same RUN_DIR, and it goes on"
 fi
 exit "$status"
