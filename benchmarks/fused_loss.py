@@ -97,7 +97,8 @@ def make_inputs(case: Case) -> Inputs:
 
 
 # The methods. Each takes the inputs and the rows per chunk and returns a function without arguments, the forward. It
-# gives the loss to apply autograd to, and the KL of each row or, where a method has no weights, their mean.
+# gives the loss to apply autograd to, and the KL of each row or, where a method has no weights, their mean. The GEMMs
+# alone give what has the gradients' shapes.
 
 
 def fused(x: Inputs, chunk_size: int) -> Callable:
@@ -129,11 +130,10 @@ def held(x: Inputs, chunk_size: int) -> Callable:
 
 
 def gemms(x: Inputs, chunk_size: int) -> Callable:
-    logits = x.student_head.new_empty(min(chunk_size, len(x.student_hidden)), len(x.student_head))
-    grad_hidden, grad_head = torch.empty_like(x.student_hidden), torch.empty_like(x.student_head)
-
     @torch.no_grad()
     def forward():
+        logits = x.student_head.new_empty(min(chunk_size, len(x.student_hidden)), len(x.student_head))
+        grad_hidden, grad_head = torch.empty_like(x.student_hidden), torch.empty_like(x.student_head)
         hidden = zip(*(h.split(chunk_size) for h in (x.student_hidden, x.teacher_hidden, grad_hidden)), strict=True)
         for h_S, h_T, grad in hidden:
             z = logits[: len(h_S)]
@@ -141,7 +141,7 @@ def gemms(x: Inputs, chunk_size: int) -> Callable:
             torch.mm(h_S, x.student_head.t(), out=z)
             torch.mm(z, x.student_head, out=grad)
             torch.mm(z.t(), h_S, out=grad_head)
-        return None, None
+        return grad_hidden, grad_head
 
     return forward
 
@@ -241,9 +241,10 @@ def prepared(case: Case) -> tuple[Callable[[], dict], Callable[[], None]]:
     forward = METHODS[case.method].prepare(x, case.chunk_size)
 
     def call() -> dict:
-        loss, kl = forward()
-        if loss is None:
+        if case.method == "gemms":
+            x.student_hidden.grad, x.student_head.grad = forward()
             return {}
+        loss, kl = forward()
         loss.backward()
         assert x.student_hidden.grad is not None and x.student_head.grad is not None
         return {"loss": loss.item(), "mean_kl": kl.mean().item()}
@@ -283,8 +284,8 @@ HEADING = (
 NOTES = (
     "seconds: forward and backward, least of {repeats} after one that is not timed; / GEMMs: over those of the GEMMs.",
     "peak: memory above the inputs in the first call (for other packages the second, as the first may compile), with "
-    "the gradients, which every method returns, and less them; / plain, / held: over theirs. The GEMMs write to "
-    "buffers that are there before.",
+    "the gradients, which every method returns, and less them; / plain, / held: over theirs. The GEMMs allocate "
+    "what they return, as every method does.",
     "loss: weighted sum of the KL over rows; (mean): the method knows no weights and is compared by the mean.",
     "from plain's: deviation of the loss from that of the full logits in the same dtype.",
     "chunks: {chunk_size} of rows (fused, GEMMs), {held_chunk} (held); those of Liger and TRL are their own.",
