@@ -20,22 +20,27 @@ def pixelate(image: Image.Image, ratio: float = 0.10) -> Image.Image:
     Raises:
         ValueError: ``ratio`` outside (0, 1], or an image without pixels.
     """
+    work = averageable(image, ratio)
+    small = work.resize([max(1, round(ratio * side)) for side in image.size], Image.Resampling.BILINEAR)
+    return to_mode(small, image.mode).resize(image.size, Image.Resampling.NEAREST)
+
+
+def averageable(image: Image.Image, ratio: float) -> Image.Image:
+    """The image in a mode whose values may be averaged; what the degradations share and refuse alike."""
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio must lie in (0, 1], got {ratio}")
     if 0 in image.size:
         raise ValueError(f"image has size {image.width} x {image.height}; it needs at least one pixel")
     transparent = image.mode == "P" and image.has_transparency_data
-    averaged_as = "RGBA" if transparent else _AVERAGED_AS.get(image.mode, image.mode)
-    size = tuple(max(1, round(ratio * side)) for side in image.size)
-    small = image.convert(averaged_as).resize(size, Image.Resampling.BILINEAR)
-    return _to_mode(small, image.mode).resize(image.size, Image.Resampling.NEAREST)
+    return image.convert("RGBA" if transparent else _AVERAGED_AS.get(image.mode, image.mode))
 
 
-def _to_mode(small: Image.Image, mode: str) -> Image.Image:
-    if small.mode == mode:
-        return small
+def to_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Back to the mode that :func:`averageable` was given."""
+    if image.mode == mode:
+        return image
     if mode == "1":
-        return small.convert("1", dither=Image.Dither.NONE)  # dithering would draw detail that is not there
+        return image.convert("1", dither=Image.Dither.NONE)  # dithering would draw detail that is not there
     if mode == "P":
-        return small.quantize(dither=Image.Dither.NONE)
-    return small.convert(mode)
+        return image.quantize(dither=Image.Dither.NONE)
+    return image.convert(mode)
