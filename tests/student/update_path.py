@@ -23,7 +23,7 @@ from verl_vaopd.teacher.head import load_lm_head
 from verl_vaopd.trainer.coefficients import compute_coefficients
 from verl_vaopd.trainer.config import TeacherConfig, VAOPDConfig
 from verl_vaopd.trainer.order import order_rows
-from verl_vaopd.trainer.trainer import pad_rows
+from verl_vaopd.trainer.trainer import SCORE_FIELDS, pad_rows
 from verl_vaopd.trainer.workers import StudentTrainingWorker
 
 OVERRIDE = {"attn_implementation": "sdpa"}
@@ -108,6 +108,7 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
         teachers[kind] = build_teacher(folder, case)
     teacher = teachers[kind]
     teacher.vocab_size, teacher.chunk_size = vocab_size, 5
+    teacher.score = case["settings"].get("score", "sampled")
     two_views = case["settings"].get("degraded_view", True)
     teacher.vision, teacher.degraded = prompts.original, prompts.degraded if two_views else {}
 
@@ -115,17 +116,20 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
     mine = list(range(rank, len(prompts.rows), world))
     with teacher.eval_mode(), LargestTensor() as largest_of_teacher:
         scores = teacher.infer_batch(batch_of([prompts.rows[i] for i in mine], {}, **layout))["model_output"]
-    names = ("logp_original", "logp_pixelated", "teacher_hidden")
+    names = (*SCORE_FIELDS[teacher.score], "teacher_hidden")
+    assert set(scores) == set(names) and all(scores[name].dtype == torch.float32 for name in names[:2])
     scored = gather(mine, [list(scores[name].unbind()) for name in names])
 
     # Driver.
     lengths = [length for _, _, length in prompts.rows]
+    first, second = (pad_rows(nested(row[place] for row in scored)) for place in (1, 2))
+    views = (first, second, None) if teacher.score == "sampled" else (second, torch.zeros_like(second), first)
     coefficients = compute_coefficients(
-        pad_rows(nested(row[1] for row in scored)),
-        pad_rows(nested(row[2] for row in scored)),
+        *views[:2],
         pad_rows(nested(torch.ones(length, dtype=torch.long) for length in lengths)).bool(),
         [uid for uid, _, _ in prompts.rows],
         VAOPDConfig(teacher=TeacherConfig(path="x"), output_dir="x", **case["settings"]),
+        view_kl=views[2],
     )
 
     # Student.

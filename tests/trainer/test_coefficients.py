@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from tests.algorithm.reference import random_case
+from verl_vaopd.algorithm import masked_tokens
 from verl_vaopd.trainer.coefficients import compute_coefficients, va_statistics
 from verl_vaopd.trainer.config import TeacherConfig, VAOPDConfig
 from verl_vaopd.trainer.trainer import sibling_spread
@@ -20,6 +22,9 @@ def scores(seed=0):
     return -torch.rand(2, *MASK.shape, generator=generator)
 
 
+IDS = [bytes([row]) for row in range(4)]
+
+
 @pytest.mark.parametrize("settings", [{}, {"method": "opd"}, {"rollout_weighting": False}, {"token_grouping": False}])
 def test_coefficients_sum_to_one_over_the_batch(settings):
     result = compute_coefficients(*scores(), MASK, PROMPTS, config(**settings))
@@ -28,10 +33,21 @@ def test_coefficients_sum_to_one_over_the_batch(settings):
     assert not result.coefficients[~MASK].any()
 
 
-def test_both_components_off_is_standard_opd():
-    off = compute_coefficients(*scores(), MASK, PROMPTS, config(rollout_weighting=False, token_grouping=False))
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("score", ["sampled", "distribution"])
+def test_both_components_off_is_standard_opd(seed, score):
+    """Whatever prompts, siblings, lengths and scores: no rollout weights and no groups is Eq. 1."""
+    original, pixelated, mask, prompts = random_case(seed)
+    given = dict(response_mask=mask, prompt_ids=prompts, view_kl=pixelated.abs())
+    off, opd = (
+        compute_coefficients(original, pixelated, **given, config=config(score=score, allow_zero_va=True, **settings))
+        for settings in (dict(rollout_weighting=False, token_grouping=False), dict(method="opd"))
+    )
+    assert torch.allclose(off.coefficients, opd.coefficients, rtol=1e-6, atol=0)
+
+
+def test_standard_opd_by_hand():
     opd = compute_coefficients(*scores(), MASK, PROMPTS, config(method="opd"))
-    assert torch.allclose(off.coefficients, opd.coefficients, atol=1e-8)
     # Eq. 1 by hand: 2 prompts, 2 rollouts each, the first of 5 tokens: 1 / (2 * 2 * 5).
     assert opd.coefficients[0].tolist() == pytest.approx([0.05] * 5)
 
@@ -42,6 +58,34 @@ def test_each_component_changes_the_coefficients():
         assert not torch.allclose(
             full, compute_coefficients(*scores(), MASK, PROMPTS, config(**{switch: False})).coefficients
         )
+
+
+@pytest.mark.parametrize("choice", ["random", "lowest_va", "highest_va"])
+def test_masking_removes_exactly_the_tokens_asked_for(choice):
+    opd = compute_coefficients(*scores(), MASK, PROMPTS, config(method="opd"))
+    settings = config(method="opd", mask_tokens=choice, mask_fraction=0.4)
+    masked = compute_coefficients(*scores(), MASK, PROMPTS, settings, rollout_ids=IDS)
+    left_out = masked_tokens(choice, opd.va, MASK, IDS, 0.4, seed=42)
+    assert left_out.sum(dim=1).tolist() == [2, 1, 2, 1]  # ceil(0.4 * 5, 2, 3, 1)
+    assert torch.equal(masked.coefficients, opd.coefficients * ~left_out)  # nothing else changes, nothing is rescaled
+
+
+def test_masking_everything_is_loud():
+    one = torch.ones(2, 1)
+    settings = config(method="opd", mask_tokens="highest_va")
+    with pytest.raises(ValueError, match="leaves no token"):
+        compute_coefficients(-one, -2 * one, one, ["a", "a"], settings, rollout_ids=IDS[:2])
+
+
+def test_distribution_score_drives_weights_and_groups_and_keeps_eq_2_beside():
+    original, pixelated = scores()
+    view_kl = scores(seed=1)[0].abs()
+    plain = compute_coefficients(original, pixelated, MASK, PROMPTS, config())
+    got = compute_coefficients(original, pixelated, MASK, PROMPTS, config(score="distribution"), view_kl=view_kl)
+    # A sampled score that equals the KL everywhere gives the same weights and groups.
+    as_sampled = compute_coefficients(view_kl, torch.zeros_like(view_kl), MASK, PROMPTS, config())
+    assert torch.equal(got.coefficients, as_sampled.coefficients) and torch.equal(got.high_va, as_sampled.high_va)
+    assert torch.equal(got.va, plain.va) and not torch.equal(got.coefficients, plain.coefficients)
 
 
 def test_all_zero_va_is_loud():

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from verl_vaopd.algorithm import pixelate
 from verl_vaopd.data.synthetic_geometry import make_row
 from verl_vaopd.tiny.models import random_models
 from verl_vaopd.trainer.preflight import check_models, check_row, check_rows
@@ -81,7 +82,7 @@ def rows_with(change, index=1):
 
 def test_good_rows_pass(models, tmp_path):
     processor = check_models(*map(str, models))
-    check_rows(write(tmp_path, [make_row("train", i) for i in range(3)]), "data.train_files", processor, DATA, 0.1)
+    check_rows(write(tmp_path, [make_row("train", i) for i in range(3)]), "data.train_files", processor, DATA, pixelate)
 
 
 @pytest.mark.parametrize(
@@ -96,21 +97,21 @@ def test_bad_rows_are_named(models, tmp_path, change, says):
     processor = check_models(*map(str, models))
     path = write(tmp_path, rows_with(change))
     with pytest.raises(ValueError, match=f"(?s)data.train_files.*row 1.*{says}"):
-        check_rows([path], "data.train_files", processor, DATA, 0.1)
+        check_rows([path], "data.train_files", processor, DATA, pixelate)
 
 
 def test_missing_file_and_column_are_named(models, tmp_path):
     processor = check_models(*map(str, models))
     with pytest.raises(ValueError, match="does not exist"):
-        check_rows(str(tmp_path / "nowhere.parquet"), "data.val_files", processor, DATA, 0.1)
+        check_rows(str(tmp_path / "nowhere.parquet"), "data.val_files", processor, DATA, pixelate)
     rows = [make_row("train", 0)]
     del rows[0]["reward_model"]
     with pytest.raises(ValueError, match="no column 'reward_model'"):
-        check_rows(write(tmp_path, rows), "data.val_files", processor, DATA, 0.1)
+        check_rows(write(tmp_path, rows), "data.val_files", processor, DATA, pixelate)
 
 
 def test_the_pixel_budget_decides_the_visual_tokens(models):
     processor = check_models(*map(str, models))
     small = SimpleNamespace(**{**vars(DATA), "mm_processor_kwargs": {"min_pixels": 1024, "max_pixels": 1024}})
-    tokens, fewer = (check_row(make_row("train", 0), processor, data, 0.1) for data in (DATA, small))
+    tokens, fewer = (check_row(make_row("train", 0), processor, data, pixelate) for data in (DATA, small))
     assert tokens - fewer == 16 - 4  # an image of 64 x 64 pixels, one of 32 x 32; 16 x 16 a token

@@ -12,7 +12,7 @@ from verl_vaopd.data.synthetic_geometry import make_row
 from verl_vaopd.tiny.processor import make_processor
 from verl_vaopd.trainer import rollout
 from verl_vaopd.trainer.rollout import VisionAgentLoopWorker, without_images
-from verl_vaopd.trainer.vision import encode_views
+from verl_vaopd.trainer.vision import encode_views, thumbnail
 
 
 def chat():
@@ -40,7 +40,7 @@ def test_views_are_encoded_once_per_prompt(monkeypatch, degraded_view):
     worker = VisionAgentLoopWorker.__new__(VisionAgentLoopWorker)
     worker.processor = SimpleNamespace(image_processor=CountingImageProcessor())
     worker.config = SimpleNamespace(
-        vaopd=SimpleNamespace(degradation_ratio=0.1, degraded_view=degraded_view),
+        vaopd=SimpleNamespace(degradation="gaussian_blur", degradation_ratio=0.1, degraded_view=degraded_view),
         data=SimpleNamespace(mm_processor_kwargs={"min_pixels": 1024, "max_pixels": 32 * 32}),
     )
     monkeypatch.setattr(rollout, "put_views", put)
@@ -51,8 +51,9 @@ def test_views_are_encoded_once_per_prompt(monkeypatch, degraded_view):
     assert encoded == [1] * (1 + degraded_view)  # one prompt has an image: one pass a view
     assert list(stored) == ["a"] and rollouts == [{}] * 8
     views = stored["a"]
+    assert Image.open(io.BytesIO(views["thumbnail"].numpy().tobytes())).size == (64, 64)
     if not degraded_view:
-        assert set(views) == {"pixel_values", "image_grid_thw"}
+        assert set(views) == {"pixel_values", "image_grid_thw", "thumbnail"}
         return
     assert views["pixel_values"].shape == views["pixel_values_degraded"].shape
     assert len(views["pixel_values"]) == 16  # 64 x 64 pixels are 64 patches, under the budget of 32 x 32 pixels 16
@@ -63,6 +64,12 @@ def test_degradation_that_changes_the_grid_is_refused():
     image = chat()[0]["content"][0]["image"].convert("RGB")
     with pytest.raises(ValueError, match="another patch grid"):
         encode_views([image], make_processor().image_processor, lambda image: image.resize((128, 64)))
+
+
+def test_thumbnails_hold_all_images_and_stay_small():
+    images = [Image.new("RGB", size, "red") for size in ((3000, 1000), (1000, 2000))]
+    picture = Image.open(io.BytesIO(thumbnail(images).numpy().tobytes()))
+    assert picture.format == "WEBP" and picture.size == (384, 192)  # 4000 x 2000, beside each other
 
 
 def test_rollout_rows_keep_no_image():

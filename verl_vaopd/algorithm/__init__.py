@@ -10,21 +10,29 @@ Shape legend:
     Ds  hidden size of the student;  Dt  hidden size of the teacher
 """
 
+from verl_vaopd.algorithm.degradations import blank, gaussian_blur, mask_patches
 from verl_vaopd.algorithm.fused_reverse_kl import fused_linear_reverse_kl
+from verl_vaopd.algorithm.fused_view_kl import fused_linear_view_kl
 from verl_vaopd.algorithm.high_group import high_token_counts, high_va_mask
 from verl_vaopd.algorithm.linear_log_softmax import default_chunk_size
 from verl_vaopd.algorithm.pixelation import pixelate
 from verl_vaopd.algorithm.reverse_kl import reverse_kl
 from verl_vaopd.algorithm.rollout_weights import rollout_weights, uniform_rollout_weights
 from verl_vaopd.algorithm.token_log_probs import token_log_probs
+from verl_vaopd.algorithm.token_masking import masked_tokens
 from verl_vaopd.algorithm.token_weights import opd_token_weights, token_weights, uniform_token_weights
 from verl_vaopd.algorithm.visual_advantage import mean_visual_advantage, visual_advantage
 
 __all__ = [
+    "blank",
     "default_chunk_size",
     "fused_linear_reverse_kl",
+    "fused_linear_view_kl",
+    "gaussian_blur",
     "high_token_counts",
     "high_va_mask",
+    "mask_patches",
+    "masked_tokens",
     "mean_visual_advantage",
     "opd_token_weights",
     "pixelate",

@@ -3,9 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from verl_vaopd.algorithm.degradations import DEGRADATIONS
+from verl_vaopd.algorithm.token_masking import MASKED_TOKENS
+
 METHODS = ("vaopd", "opd")
 PLACEMENTS = ("colocated", "separate")
-DEGRADATIONS = ("pixelation",)
+SCORES = ("sampled", "distribution")
 
 
 def _refuse(condition: bool, setting: str, value, wanted: str) -> None:
@@ -99,16 +102,28 @@ class VAOPDConfig:
     """p_v: fraction of a rollout's tokens in the high-VA group."""
     high_weight: float = 0.5
     """lambda of Eq. 5: weight of the high-VA group."""
+    score: str = "sampled"
+    """``sampled``: VA of the sampled token (Eq. 2); ``distribution``: KL of the teacher's whole next-token distribution
+    between the views. Weights and groups follow it; VA of Eq. 2 is logged either way."""
+    mask_tokens: str = "none"
+    """Tokens whose KL is left out (Section 2.2, with ``opd``): ``none``, ``random``, ``lowest_va`` or ``highest_va``.
+    The others keep their 1 / (K T): nothing is normalised again, so no token counts more than in Eq. 1."""
+    mask_fraction: float = 0.1
+    """Fraction of a rollout's tokens that ``mask_tokens`` leaves out."""
+    mask_seed: int = 42
+    """Seed of the random choice."""
     degradation: str = "pixelation"
-    """How the degraded view is made (Section 2.1)."""
+    """How the degraded view is made (Section 2.1): ``pixelation``, ``gaussian_blur``, ``patch_masking``, ``blank``."""
     degradation_ratio: float = 0.10
-    """Spatial resolution of the degraded view, relative to the image's."""
+    """Share that the degraded view keeps: of the resolution, or of the patches."""
     chunk_size: int | None = None
     """Response tokens whose logits are alive at a time; null: chosen from the vocabulary size."""
     poll_interval: float = 0.1
     """Seconds between looks for finished rollouts (verl's default is 2)."""
     log_rollout_prompts: int = 2
     """Prompts per step whose rollouts are logged token by token."""
+    log_validation_rollouts: int = 50
+    """Held-out rollouts that are logged token by token at each validation, of the same problems every time."""
     allow_zero_va: bool = False
     """Go on when no token of a step has visual advantage, which otherwise stops the run."""
     max_drift: float | None = None
@@ -119,16 +134,25 @@ class VAOPDConfig:
         for name in ("temperature", "eps", "poll_interval"):
             value = getattr(self, name)
             _refuse(not _is_number(value) or not value > 0, name, value, "a positive number")
-        for name in ("high_fraction", "high_weight"):
+        for name in ("high_fraction", "high_weight", "mask_fraction"):
             value = getattr(self, name)
             _refuse(not _is_number(value) or not 0 < value < 1, name, value, "a number between 0 and 1, exclusive")
-        _refuse(self.degradation not in DEGRADATIONS, "degradation", self.degradation, f"one of {DEGRADATIONS}")
+        for name, known in (("degradation", DEGRADATIONS), ("score", SCORES), ("mask_tokens", MASKED_TOKENS)):
+            value = getattr(self, name)
+            _refuse(value not in known, name, value, f"one of {', '.join(known)}")
+        masks = self.mask_tokens != "none"
+        _refuse(masks and self.method != "opd", "mask_tokens", self.mask_tokens, "'none', unless vaopd.method=opd")
+        needs_va = masks and self.mask_tokens != "random" and not self.degraded_view
+        _refuse(needs_va, "mask_tokens", self.mask_tokens, "'random' or 'none': without degraded_view there is no VA")
+        seed = self.mask_seed
+        _refuse(not isinstance(seed, int) or seed < 0, "mask_seed", seed, "a whole number, 0 or more")
         ratio = self.degradation_ratio
         _refuse(not _is_number(ratio) or not 0 < ratio <= 1, "degradation_ratio", ratio, "a number in (0, 1]")
         size = self.chunk_size
         _refuse(size is not None and (not isinstance(size, int) or size < 1), "chunk_size", size, "null, or 1 or more")
-        rows = self.log_rollout_prompts
-        _refuse(not isinstance(rows, int) or rows < 0, "log_rollout_prompts", rows, "0 or more")
+        for name in ("log_rollout_prompts", "log_validation_rollouts"):
+            rows = getattr(self, name)
+            _refuse(not isinstance(rows, int) or rows < 0, name, rows, "0 or more")
         for name in ("degraded_view", "rollout_weighting", "token_grouping", "allow_zero_va"):
             value = getattr(self, name)
             _refuse(not isinstance(value, bool), name, value, "true or false")

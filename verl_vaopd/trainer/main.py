@@ -76,6 +76,7 @@ def check(config, dry_run: bool = False) -> list[str]:
     from verl_vaopd.teacher.head import is_here
     from verl_vaopd.trainer.config import VAOPDConfig, validate_host_settings
     from verl_vaopd.trainer.preflight import check_models, check_rows
+    from verl_vaopd.trainer.vision import degradation_of
 
     vaopd: VAOPDConfig = instantiate(config)
     validate_host_settings(config)
@@ -95,7 +96,7 @@ def check(config, dry_run: bool = False) -> list[str]:
         if dry_run and absent:
             missing.append(f"{name}: {', '.join(absent)}")
         elif processor:
-            check_rows(files, name, processor, config.data, vaopd.degradation_ratio)
+            check_rows(files, name, processor, config.data, degradation_of(vaopd))
     return missing
 
 

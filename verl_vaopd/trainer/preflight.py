@@ -6,7 +6,6 @@ import pyarrow.parquet as pq
 from PIL import Image
 from transformers import AutoConfig, AutoProcessor
 
-from verl_vaopd.algorithm import pixelate
 from verl_vaopd.data.dataset import VisionDataset, images_of
 from verl_vaopd.teacher.head import local_checkpoint
 from verl_vaopd.trainer.vision import budgeted, encode_views
@@ -64,7 +63,7 @@ def _difference(student, teacher) -> str:
     return f"{shortened[0]!r} against {shortened[1]!r}"
 
 
-def check_rows(files, setting: str, processor, data_config, degradation_ratio: float) -> None:
+def check_rows(files, setting: str, processor, data_config, degrade) -> None:
     """Render, tokenise and encode the first rows of each file under both views.
 
     Raises:
@@ -83,12 +82,12 @@ def check_rows(files, setting: str, processor, data_config, degradation_ratio: f
             raise ValueError(f"{setting}: {path} has no rows")
         for index, row in enumerate(next(table.iter_batches(ROWS_CHECKED)).to_pylist()):
             try:
-                check_row(row, processor, data_config, degradation_ratio)
+                check_row(row, processor, data_config, degrade)
             except (ValueError, OSError, AssertionError, KeyError, Image.DecompressionBombError) as error:
                 raise ValueError(f"{setting}: {path}, row {index}: {error}") from error
 
 
-def check_row(row: dict, processor, data_config, degradation_ratio: float) -> int:
+def check_row(row: dict, processor, data_config, degrade) -> int:
     """Check one row. Returns the tokens of its prompt."""
     placeholders = sum(
         message["content"].count("<image>")
@@ -107,7 +106,7 @@ def check_row(row: dict, processor, data_config, degradation_ratio: float) -> in
     text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     images = images_of(messages)
     if images:
-        encode_views(images, budgeted(processor, data_config), lambda image: pixelate(image, degradation_ratio))
+        encode_views(images, budgeted(processor, data_config), degrade)
     budget = dict(data_config.mm_processor_kwargs or {})
     tokens = len(processor(text=[text], images=images or None, **(budget if images else {}))["input_ids"][0])
     if tokens > data_config.max_prompt_length:

@@ -1,7 +1,6 @@
 """Rollout side: the two views of a prompt's images are made here, once per prompt, before its K rollouts start."""
 
 import asyncio
-from functools import partial
 
 import ray
 import transfer_queue as tq
@@ -10,10 +9,9 @@ from verl.trainer.ppo.v1 import AgentLoopManagerTQ
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 from verl.utils.model import compute_position_id_with_mask
 
-from verl_vaopd.algorithm import pixelate
 from verl_vaopd.data.dataset import images_of
 from verl_vaopd.trainer.run_log import RunLog
-from verl_vaopd.trainer.vision import budgeted, encode_views, put_views
+from verl_vaopd.trainer.vision import budgeted, degradation_of, encode_views, put_views
 
 
 def without_images(messages: list[dict]) -> list[dict]:
@@ -39,7 +37,7 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             images = images_of(prompt["raw_prompt"])
             if images:
                 settings = self.config.vaopd
-                degrade = partial(pixelate, ratio=settings.degradation_ratio) if settings.degraded_view else None
+                degrade = degradation_of(settings) if settings.degraded_view else None
                 views = await asyncio.get_running_loop().run_in_executor(
                     None, encode_views, images, budgeted(self.processor, self.config.data), degrade
                 )

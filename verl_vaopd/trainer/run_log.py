@@ -1,5 +1,6 @@
-"""The folder of a run: progress.log, metrics.jsonl, rollouts/, student/, summary.json, curves.png."""
+"""The folder of a run: progress.log, metrics.jsonl, rollouts/, images/, student/, summary.json, curves.png."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -29,7 +30,7 @@ class RunLog:
     """Appends to and closes the folder of one run.
 
     ``metrics.jsonl`` has one line per step (and one for the validation before training, with no loss);
-    ``rollouts/step_N.jsonl`` one line per logged rollout.
+    ``rollouts/step_N.jsonl`` and ``rollouts/validation_N.jsonl`` one line per logged rollout.
     """
 
     def __init__(self, output_dir: str):
@@ -53,11 +54,21 @@ class RunLog:
         with open(self.metrics_path, "a") as f:
             f.write(json.dumps(record, default=_plain) + "\n")
 
-    def rollouts(self, step: int, rows: list[dict]) -> None:
+    def rollouts(self, step: int, rows: list[dict], kind: str = "step") -> None:
         if not rows:
             return
-        with open(os.path.join(self.output_dir, "rollouts", f"step_{step}.jsonl"), "w") as f:
+        with open(os.path.join(self.output_dir, "rollouts", f"{kind}_{step}.jsonl"), "w") as f:
             f.writelines(json.dumps(row, default=_plain) + "\n" for row in rows)
+
+    def image(self, data: bytes) -> str:
+        """Keep a WebP file, once however often it comes. Returns its path inside the run's folder."""
+        name = f"images/{hashlib.sha256(data).hexdigest()[:16]}.webp"
+        path = os.path.join(self.output_dir, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if not os.path.exists(path):
+            with open(path, "wb") as f:
+                f.write(data)
+        return name
 
     def read(self) -> list[dict]:
         if not os.path.exists(self.metrics_path):

@@ -27,11 +27,13 @@ from verl_vaopd.trainer.config import VAOPDConfig
 from verl_vaopd.trainer.gauges import TrainingGauges
 from verl_vaopd.trainer.order import order_rows
 from verl_vaopd.trainer.run_log import RunLog
-from verl_vaopd.trainer.vision import clear_views
+from verl_vaopd.trainer.vision import clear_views, fetch_thumbnails
 from verl_vaopd.trainer.workers import TeacherWorker, VAOPDWorker, hidden_states_stay
 
 TEACHER_FIELDS = ["uid", "input_ids", "response_mask"]
 STUDENT_FIELDS = [*TEACHER_FIELDS, "rollout_log_probs", "token_weights", "high_va"]
+
+SCORE_FIELDS = {"sampled": ("logp_original", "logp_pixelated"), "distribution": ("view_kl", "view_gain")}
 
 
 @register_trainer("vaopd")
@@ -197,20 +199,26 @@ class VAOPDTrainer(PPOTrainerSync):
 
         Rows that the host added to make the batch divisible by the ranks are absent.
         """
+        names = SCORE_FIELDS[self.vaopd.score]
         real = [index for index, tag in enumerate(batch.tags) if not tag.get("is_padding", False)]
         data = tq.kv_batch_get(
             keys=[batch.keys[index] for index in real],
             partition_id=batch.partition_id,
-            select_fields=["uid", "response_mask", "logp_original", "logp_pixelated"],
+            select_fields=["uid", "response_mask", *names],
         )
-        names = ("response_mask", "logp_original", "logp_pixelated")
         scores = {name: pad_rows(data[name]) for name in names}
-        return scores, scores.pop("response_mask").bool(), list(data["uid"]), real
+        if "view_gain" in scores:  # Eq. 2 takes the difference of the two log-probabilities, which this is
+            gain = scores.pop("view_gain")
+            scores |= {"logp_original": gain, "logp_pixelated": torch.zeros_like(gain)}
+        return scores, pad_rows(data["response_mask"]).bool(), list(data["uid"]), real
 
     def _write_coefficients(self, batch: KVBatchMeta, metrics: dict) -> None:
         """Eq. 2-6 on the driver: reads two scalars per token, writes one coefficient and one bit."""
         scores, mask, uids, real = self._read_scores(batch)
-        result = compute_coefficients(**scores, response_mask=mask, prompt_ids=uids, config=self.vaopd)
+        rollout_ids = self._rollout_ids(batch, real) if self.vaopd.mask_tokens != "none" else ()
+        result = compute_coefficients(
+            **scores, response_mask=mask, prompt_ids=uids, config=self.vaopd, rollout_ids=rollout_ids
+        )
         coefficients = result.coefficients * self.mini_batches  # each update is the mean over its own prompts
 
         columns = {"token_weights": [], "high_va": []}
@@ -225,11 +233,24 @@ class VAOPDTrainer(PPOTrainerSync):
         put_fields(batch, nested)
 
         if self.vaopd.degraded_view:
-            metrics.update(va_statistics(result.va, mask))
-            metrics["va/zero_rollouts"] = float((result.mean_va == 0).float().mean())
+            metrics.update(self._va_statistics(result.va, result.score, mask))
+            metrics["va/zero_rollouts"] = float((result.mean_score == 0).float().mean())
         metrics["weights/rollout_max"] = float(result.rollout_weights.max())
         metrics["weights/rollout_spread"] = float(sibling_spread(result.rollout_weights, uids))
         self.run_log.rollouts(self.global_steps, self._rollout_rows(batch, real, uids, mask, result))
+
+    def _rollout_ids(self, batch: KVBatchMeta, real: list[int]) -> list[bytes]:
+        """What a random choice among a rollout's tokens hangs on: the step and the response, not uids or places."""
+        data = tq.kv_batch_get(
+            keys=[batch.keys[place] for place in real], partition_id=batch.partition_id, select_fields=["responses"]
+        )
+        step = self.global_steps.to_bytes(8, "little")
+        return [step + response.numpy().tobytes() for response in data["responses"].unbind()]
+
+    def _va_statistics(self, va, score, mask) -> dict[str, float]:
+        """VA of Eq. 2, in every run that scores two views; beside it the score that was used, where it is another."""
+        other = {} if self.vaopd.score == "sampled" else va_statistics(score, mask)
+        return va_statistics(va, mask) | {name.replace("va/", "va_distribution/"): v for name, v in other.items()}
 
     def _update_student(self, batch: KVBatchMeta, metrics: dict) -> None:
         """One optimiser step for each mini-batch on sum(coefficient * KL_t)."""
@@ -257,7 +278,7 @@ class VAOPDTrainer(PPOTrainerSync):
                 "grad_norm": student["grad_norm"],
                 "lr": student["lr"],
                 "kl/mean": student["kl_sum"] / tokens,
-                "kl/high": student["kl_high_sum"] / high,
+                "kl/high": student["kl_high_sum"] / high if high else 0.0,  # all of them may be masked
                 "kl/low": low_sum / (tokens - high) if tokens > high else 0.0,
                 "drift/mean": first["drift_sum"] / first["tokens"],
                 "drift/max": first["drift_max"],
@@ -303,7 +324,10 @@ class VAOPDTrainer(PPOTrainerSync):
         if offloaded:
             self.checkpoint_manager.update_weights(self.global_steps)
         scores, mask, *_ = self._read_scores(batch)
-        self._validation_va = va_statistics(visual_advantage(**scores, response_mask=mask), mask)
+        score = scores.pop("view_kl", None)
+        va = visual_advantage(**scores, response_mask=mask)
+        self._validation_va = self._va_statistics(va, score, mask)
+        self.run_log.rollouts(self.global_steps, self._validation_rows(batch, va, score), kind="validation")
         clear_views(uids)
 
     def _validate(self) -> dict[str, float]:
@@ -330,38 +354,52 @@ class VAOPDTrainer(PPOTrainerSync):
         """Token by token: what the first few prompts' rollouts said and how each token was weighed."""
         prompts = list(dict.fromkeys(uids))[: self.vaopd.log_rollout_prompts]
         chosen = [row for row, uid in enumerate(uids) if uid in prompts]
-        if not chosen:
+        columns = {"va": result.va, "coefficient": result.coefficients, "high_va": result.high_va.int()}
+        if self.vaopd.score == "distribution":
+            columns["view_kl"] = result.score
+        rows = self._token_rows(batch, [real[row] for row in chosen], {k: v[chosen] for k, v in columns.items()})
+        for row, record in zip(chosen, rows, strict=True):
+            record |= {"prompt": prompts.index(uids[row]), "rollout_weight": float(result.rollout_weights[row])}
+        return rows
+
+    def _validation_rows(self, batch: KVBatchMeta, va, view_kl) -> list[dict]:
+        """Token by token: VA of the first held-out problems by id, the same ones at each validation."""
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_info"])
+        ids = [str(info.get("id", info.get("index"))) for info in list(data["extra_info"])]
+        chosen = sorted(range(len(ids)), key=lambda row: (ids[row], batch.keys[row]))
+        chosen = chosen[: self.vaopd.log_validation_rollouts]
+        columns = {"va": va} if view_kl is None else {"va": va, "view_kl": view_kl}
+        return self._token_rows(batch, chosen, {name: values[chosen] for name, values in columns.items()})
+
+    def _token_rows(self, batch: KVBatchMeta, places: list[int], columns: dict[str, torch.Tensor]) -> list[dict]:
+        """What the rollouts at ``places`` of the batch said, with ``columns`` [places, T] cut to their lengths."""
+        if not places:
             return []
         data = tq.kv_batch_get(
-            keys=[batch.keys[real[row]] for row in chosen],
+            keys=[batch.keys[place] for place in places],
             partition_id=batch.partition_id,
-            select_fields=["prompts", "responses", "rm_scores", "extra_info"],
+            select_fields=["uid", "prompts", "responses", "rm_scores", "extra_info"],
         )
-        columns = zip(
-            chosen,
-            data["prompts"].unbind(),
-            data["responses"].unbind(),
-            data["rm_scores"].unbind(),
-            list(data["extra_info"]),
-            strict=True,
-        )
+        names = ("prompts", "responses", "rm_scores")
+        fields = zip(*(data[name].unbind() for name in names), list(data["extra_info"]), list(data["uid"]), strict=True)
+        images = {uid: self.run_log.image(image) for uid, image in fetch_thumbnails(list(data["uid"])).items()}
         decode = self.tokenizer.decode
-        return [
-            {
-                "prompt": prompts.index(uids[row]),
-                "id": info.get("id"),
-                "question": decode(prompt, skip_special_tokens=True),
-                "tokens": [decode([token]) for token in response],
-                "token_ids": response.tolist(),
-                "accuracy": float(score.sum()),
-                "mean_va": float(result.mean_va[row]),
-                "rollout_weight": float(result.rollout_weights[row]),
-                "va": result.va[row, : len(response)].tolist(),
-                "coefficient": result.coefficients[row, : len(response)].tolist(),
-                "high_va": result.high_va[row, : len(response)].int().tolist(),
-            }
-            for row, prompt, response, score, info in columns
-        ]
+        rows = []
+        for index, (prompt, response, reward, info, uid) in enumerate(fields):
+            values = {name: column[index, : len(response)].tolist() for name, column in columns.items()}
+            rows.append(
+                {
+                    "id": info.get("id"),
+                    "question": decode(prompt, skip_special_tokens=True),
+                    "image": images.get(uid),
+                    "tokens": [decode([token]) for token in response],
+                    "token_ids": response.tolist(),
+                    "accuracy": float(reward.sum()),
+                    "mean_va": sum(values["va"]) / len(response),
+                    **values,
+                }
+            )
+        return rows
 
     def _compute_metrics(self, batch: KVBatchMeta, metrics, timing_raw, global_steps, epoch):
         """Differs from the host's: no advantages or returns exist. Also the end of the step's images."""

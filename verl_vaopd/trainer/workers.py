@@ -89,6 +89,7 @@ class TeacherWorker(TrainingWorker):
         self.engine.vocab_size = vocab_size
         self.engine.chunk_size = config.chunk_size
         self.engine.views = 2 if config.degraded_view else 1
+        self.engine.score = config.score
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="train"))
     def score_views(self, data: TensorDict) -> TensorDict:
