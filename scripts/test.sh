@@ -15,13 +15,18 @@ fi
 
 bash scripts/setup.sh --dev
 
-# The tests of scripts/slurm run a real Slurm on this machine; without it, and with no right to install it, they skip.
-if ! PATH="$PATH:/usr/sbin" command -v munged slurmctld slurmd sbatch >/dev/null; then
-  if [[ "$(id -u)" == 0 ]] && command -v apt-get >/dev/null; then
-    export DEBIAN_FRONTEND=noninteractive
-    { apt-get update && apt-get install -y --no-install-recommends slurm-wlm munge; } >/dev/null ||
-      echo "test.sh: slurm-wlm and munge cannot be installed: their tests will skip" >&2
-  fi
+# The tests of scripts/slurm run a real Slurm on this machine, those of the report a real browser; without them, and with no
+# right to install them, they skip.
+packages=()
+PATH="$PATH:/usr/sbin" command -v munged slurmctld slurmd sbatch >/dev/null || packages+=(slurm-wlm munge)
+command -v chromium chromedriver >/dev/null || packages+=(chromium chromium-driver)
+if [[ ${#packages[@]} -gt 0 && "$(id -u)" == 0 ]] && command -v apt-get >/dev/null; then
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update >/dev/null || echo "test.sh: apt-get update failed" >&2
+  for package in "${packages[@]}"; do
+    apt-get install -y --no-install-recommends "$package" >/dev/null ||
+      echo "test.sh: $package cannot be installed: its tests will skip" >&2
+  done
 fi
 
 unset RAY_ADDRESS

@@ -9,6 +9,7 @@ COMMANDS = {
     "data": ("verl_vaopd.data.__main__", "fetch Geometry3K or ViRL39K and write verl's parquet"),
     "plan": ("verl_vaopd.planning.__main__", "whether a recipe fits the GPUs, how long it takes, what it writes"),
     "doctor": ("verl_vaopd.doctor", "check this machine; each failed line says how to mend it"),
+    "report": ("verl_vaopd.diagnostics.__main__", "the paper's figures for your runs, and one page of them"),
     "tiny": ("verl_vaopd.tiny.__main__", "make the tiny teacher, student and data of the CPU recipe"),
 }
 

@@ -1,0 +1,220 @@
+"""From logs as RunLog writes them to six figures, a table and a page that a browser opens."""
+
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from PIL import Image
+
+from tests.diagnostics.browser import FOUND, browser
+from tests.diagnostics.written_runs import write_run
+from verl_vaopd.diagnostics import __main__ as report
+from verl_vaopd.diagnostics import ablations, efficiency, heat_map, heavy_tail, masking, va_trajectory
+from verl_vaopd.diagnostics.runs import MissingRuns, group_runs, read_run
+from verl_vaopd.trainer.run_log import RunLog
+
+NAMES = ["va_trajectory", "heavy_tail", "masking", "ablations", "efficiency", "heat_map"]
+SETTINGS = {
+    "opd": (["vaopd.method=opd"], {"gain": 0.30, "va_gain": 0.02}),
+    "vaopd": ([], {"gain": 0.40, "va_gain": 0.10}),
+    "distribution": (["vaopd.score=distribution"], {"gain": 0.42, "va_gain": 0.12}),
+    "weights": (["vaopd.token_grouping=false"], {"gain": 0.33}),
+    "groups": (["vaopd.rollout_weighting=false"], {"gain": 0.36}),
+    "random": (["vaopd.method=opd", "vaopd.mask_tokens=random"], {"gain": 0.29}),
+    "lowest": (["vaopd.method=opd", "vaopd.mask_tokens=lowest_va"], {"gain": 0.30}),
+    "highest": (["vaopd.method=opd", "vaopd.mask_tokens=highest_va"], {"gain": 0.05}),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return {
+        (name, seed): write_run(folder / f"{name}_{seed}", *settings, seed=seed, **course)
+        for name, (settings, course) in SETTINGS.items()
+        for seed in (1, 2)
+    }
+
+
+@pytest.fixture(scope="module")
+def output(runs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    assert report.main([*map(str, runs.values()), "--output", str(folder)]) == 0
+    return folder
+
+
+def groups_of(*paths):
+    return group_runs([read_run(path) for path in paths])
+
+
+def words(figure) -> list[str]:
+    from matplotlib.text import Text
+
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def test_every_figure_is_drawn_as_png_and_svg(output):
+    for name in NAMES:
+        assert Image.open(output / f"{name}.png").width > 1000
+        paths = ElementTree.parse(output / f"{name}.svg").findall(".//{http://www.w3.org/2000/svg}path")
+        assert len(paths) > 30
+    assert len((output / "table.md").read_text().splitlines()) == 2 + len(SETTINGS)
+
+
+@pytest.mark.skipif(not FOUND, reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)")
+@pytest.mark.parametrize("width, phone", [(1100, False), (390, True)], ids=["desktop", "phone"])
+def test_page_in_a_browser(output, runs, width, phone):
+    with browser(width, phone=phone) as window:
+        window.open((output / "report.html").as_uri())
+        charts = window.run("return [...document.images].map(i => [i.className, i.complete, i.naturalWidth])")
+        assert len([chart for chart in charts if chart[0] == "chart"]) == 5
+        assert all(complete and wide > 0 for _, complete, wide in charts)
+        assert window.run("return document.documentElement.scrollWidth <= window.innerWidth")
+        narrow = window.run(
+            "const i = document.querySelector('#heavy_tail img'); return i.naturalHeight > i.naturalWidth"
+        )
+        assert narrow == phone  # panels one above the other
+
+        token = "#heat_map .problem:nth-of-type(1) .tokens .t:nth-child(7)"  # a number read off the figure
+        assert window.run("return document.getElementById('tip').hidden")
+        (window.tap if phone else window.hover)(token)
+        shown, va, text, question = window.run(
+            "const t = document.querySelector(arguments[0]); const tip = document.getElementById('tip');"
+            "return [tip.hidden ? null : tip.textContent, t.dataset.va, t.textContent,"
+            "        t.closest('.problem').querySelector('.seen p').textContent]",
+            token,
+        )
+        problem = int(re.search(r"figure (\d+)\. <b>Box</b> it & stop", question)[1])  # shown as text, not as markup
+        logged = [json.loads(line) for line in (runs["opd", 1] / "rollouts" / "validation_0.jsonl").open()]
+        row = next(row for row in logged if row["id"] == f"geometry/{problem}")
+        assert text == row["tokens"][6] and float(va) == pytest.approx(row["va"][6], abs=1e-3)
+        assert shown == f"VA {row['va'][6]:.2f} nats"
+
+        assert window.printed().startswith(b"%PDF")
+        assert not [entry for entry in window.log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+        events = [json.loads(entry["message"])["message"] for entry in window.log("performance")]
+        asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        assert asked and not [url for url in asked if not url.startswith(("file://", "data:"))]
+
+
+def test_trajectories_end_where_the_logs_do(runs):
+    groups = groups_of(*(runs[name, seed] for name in ("opd", "vaopd", "random") for seed in (1, 2)))
+    figure = va_trajectory.draw(groups)
+    against_step, path = figure.axes
+    opd = next(group for group in groups if group.label == "Standard OPD")
+    means = [opd.curve(name)[1].mean(axis=0) for name in ("va", "accuracy")]
+    assert against_step.lines[0].get_ydata().tolist() == pytest.approx(means[0].tolist())
+    drawn = [line.get_xydata().tolist() for line in path.lines]
+    assert [pytest.approx(list(pair)) for pair in zip(*means, strict=True)] in drawn
+    assert "VA-OPD" in words(figure) and not [text for text in words(figure) if "masked" in text]
+
+
+def test_share_of_the_top_tenth_by_hand(tmp_path):
+    log_run = write_run(tmp_path / "run", "vaopd.method=opd")
+    # 20 tokens, 8 nats on the highest two of 10 in all: the top 10% carry 80%
+    va = [5.0, 3.0] + [0.5] * 4 + [0.0] * 14
+    RunLog(str(log_run)).rollouts(80, [{"va": va[::-1]}], kind="validation")
+    assert "Standard OPD  80.0%" in words(heavy_tail.draw(groups_of(log_run)))
+
+
+def test_masking_labels_tell_the_final_difference(runs):
+    groups = groups_of(runs["opd", 1], runs["highest", 1])
+    opd, highest = (group.final("accuracy")[1] for group in groups)
+    label = next(text for text in words(masking.draw(groups)) if text.startswith("highest-VA 10% masked"))
+    assert label == f"highest-VA 10% masked  \N{MINUS SIGN}{100 * (opd - highest):.1f} points"
+
+
+def test_ablation_bars_are_paired_by_seed(runs):
+    groups = groups_of(*(runs[name, seed] for name in ("opd", "vaopd", "weights", "groups") for seed in (1, 2)))
+    figure = ablations.draw(groups)
+    finals = {group.label: group.final("accuracy") for group in groups}
+    for label, bar in zip(reversed([g.label for g in groups][1:]), figure.axes[0].patches, strict=True):
+        gain = sum(finals[label][seed] - finals["Standard OPD"][seed] for seed in (1, 2)) / 2
+        assert bar.get_width() == pytest.approx(100 * gain)
+    assert "VA-OPD, rollout weights only" in words(figure) and "VA-OPD, token groups only" in words(figure)
+
+
+def accuracy_run(path, *settings, seconds, accuracies):
+    """A run validated every 20 steps, with these accuracies."""
+    write_run(path, *settings, seconds=seconds)
+    log = RunLog(str(path))
+    records = log.read()
+    (path / "metrics.jsonl").unlink()
+    for record in records:
+        if "val/accuracy" in record:
+            record["val/accuracy"] = accuracies[record["step"] // 20]
+        log.metrics(record)
+    return path
+
+
+def test_time_to_reach_by_hand(tmp_path):
+    # Standard OPD: 80 steps of 3 s are 4 min, final accuracy 50%. VA-OPD: 6 s a step, 30% at 2 min, 60% at 4 min: 50%
+    # at 2 + 2 * 20 / 30 = 3.33 min, 1.2 times as fast. Saving a checkpoint takes 10 s, which are not counted.
+    opd = accuracy_run(tmp_path / "a", "vaopd.method=opd", seconds=3.0, accuracies=[0.3, 0.35, 0.4, 0.45, 0.5])
+    vaopd = accuracy_run(tmp_path / "b", seconds=6.0, accuracies=[0.3, 0.3, 0.6, 0.6, 0.6])
+    drawn = words(efficiency.draw(groups_of(opd, vaopd)))
+    assert {"Standard OPD: 4.0 min", "VA-OPD: 3.3 min", "1.2\N{MULTIPLICATION SIGN} faster"} <= set(drawn)
+    never = accuracy_run(tmp_path / "c", seconds=6.0, accuracies=[0.3, 0.3, 0.4, 0.4, 0.4])
+    assert "VA-OPD: not reached" in words(efficiency.draw(groups_of(opd, never)))
+
+
+def test_heat_map_holds_the_same_problem_under_each_checkpoint(runs):
+    groups = groups_of(runs["opd", 1], runs["opd", 2], runs["vaopd", 1], runs["random", 1])
+    problem = heat_map.problems(groups)[0]
+    assert [reading.label for reading in problem.readings] == [
+        "before training",
+        "Standard OPD, step 80",
+        "VA-OPD, step 80",
+    ]
+    assert not problem.readings[0].is_right and problem.readings[-1].is_right
+    assert problem.question.startswith("Add the numbers") and Image.open(problem.image).size == (96, 96)
+    alone = heat_map.problems(groups_of(runs["opd", 1]))[0]
+    labels = [reading.label for reading in alone.readings]
+    assert labels == ["before training", *(f"Standard OPD, step {step}" for step in (40, 60, 80))]
+
+
+def test_what_cannot_be_drawn_is_left_out_and_says_what_it_needs(tmp_path, capsys):
+    run = write_run(tmp_path / "run", "vaopd.method=opd", "vaopd.degraded_view=false", views=False)
+    assert report.main([str(run), "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    page = (tmp_path / "out" / "report.html").read_text()
+    for name, need in {
+        "va_trajectory": "vaopd.degraded_view=true",
+        "heavy_tail": "vaopd.log_validation_rollouts",
+        "masking": "vaopd.mask_tokens=random",
+        "ablations": "vaopd.token_grouping=false",
+        "efficiency": "two methods",
+        "heat_map": "vaopd.log_validation_rollouts",
+    }.items():
+        line = next(line for line in said.splitlines() if line.startswith(f"{name}: left out"))
+        assert need in line and not (tmp_path / "out" / f"{name}.png").exists()
+    assert page.count("Left out:") == 6 and "Standard OPD" in page
+    for draw in (va_trajectory.draw, heavy_tail.draw, heat_map.draw):
+        with pytest.raises(MissingRuns):
+            draw(groups_of(run))
+
+
+def test_runs_that_do_not_go_together_are_named(runs, tmp_path, capsys):
+    copy = shutil.copytree(runs["opd", 1], tmp_path / "copy")
+    output = ["--output", str(tmp_path / "out")]
+    assert report.main([str(runs["opd", 1]), str(copy), *output]) == 2
+    assert "are both 'Standard OPD' with data.seed=1" in capsys.readouterr().err
+    assert report.main([str(tmp_path), *output]) == 2
+    assert "holds no config.yaml" in capsys.readouterr().err
+    (copy / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
+    assert report.main([str(copy), *output]) == 2
+    assert "was never validated" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+    other = write_run(tmp_path / "other", "data.train_batch_size=8", seed=1)
+    assert report.main([str(runs["opd", 1]), str(other), *output]) == 0
+    assert "differ in more than their method: data.train_batch_size" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_validation_repeated_after_a_resume_counts_once(tmp_path):
+    run = write_run(tmp_path / "run")
+    RunLog(str(run)).metrics({"step": 80, "val/accuracy": 0.99})
+    read = read_run(run)
+    assert read.columns["step"].tolist() == [0, 20, 40, 60, 80] and read.columns["accuracy"][-1] == 0.99

@@ -1,0 +1,86 @@
+"""``verl-vaopd report RUN [RUN ...] --output DIR``: figures, table and one page from the folders of runs."""
+
+import argparse
+import io
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib import rc_context
+
+from verl_vaopd.diagnostics import ablations, efficiency, heat_map, heavy_tail, masking, va_trajectory
+from verl_vaopd.diagnostics.drawing import STYLE
+from verl_vaopd.diagnostics.page import page
+from verl_vaopd.diagnostics.runs import Group, MissingRuns, differences, group_runs, read_run
+from verl_vaopd.diagnostics.table import markdown, rows
+
+FIGURES = (va_trajectory, heavy_tail, masking, ablations, efficiency, heat_map)
+OVER_SEEDS = "Lines: mean over seeds; bands: lowest to highest seed."
+CAPTIONS = {
+    "va_trajectory": "Mean visual advantage (Eq. 2) of the student's answers to held-out problems. " + OVER_SEEDS,
+    "heavy_tail": "Tokens of the logged held-out answers at the last validation, all seeds together.",
+    "masking": "Section 2.2: the KL of a tenth of each answer's tokens is left out. " + OVER_SEEDS,
+    "ablations": "Held-out accuracy at the last validation, paired by seed. Intervals: Student's t.",
+    "efficiency": "Time of sampling, scoring and updates, less start-up, validation and checkpoints. " + OVER_SEEDS,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Returns the exit status: 0 done, 2 a folder that is no run or runs that do not go together."""
+    parser = argparse.ArgumentParser(
+        prog="verl-vaopd report",
+        description="Draws the paper's figures for your runs, from their logs, and one self-contained HTML page.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run (vaopd.output_dir)")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="where report.html and figures go")
+    arguments = parser.parse_args(argv)
+    try:
+        runs = [read_run(path) for path in arguments.runs]
+        groups = group_runs(runs)
+    except ValueError as error:
+        print(f"verl-vaopd report: {error}", file=sys.stderr)
+        return 2
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    drawn, notes = [], []
+    for module in FIGURES:
+        try:
+            drawn.append(write_figure(module, groups, arguments.output))
+            print(f"{module.NAME}: {drawn[-1]['path']}", flush=True)
+        except MissingRuns as missing:
+            notes.append(f"Left out: {module.TITLE}. It needs {missing}.")
+            print(f"{module.NAME}: left out; it needs {missing}", flush=True)
+    shown = heat_map.problems(groups) if any(figure["name"] == heat_map.NAME for figure in drawn) else []
+    if different := differences(runs):
+        notes.append(f"The runs differ in more than their method: {', '.join(different)}.")
+    notes.append(f"Made by: verl-vaopd report {shlex.join(str(path) for path in arguments.runs)}")
+    table = rows(groups)
+    charts = [figure for figure in drawn if figure["name"] != heat_map.NAME]  # the page holds its tokens instead
+    seeds = sorted({run.seed for run in runs})
+    intro = f"{len(runs)} runs of {len(groups)} settings; seeds {', '.join(map(str, seeds))}."
+    (arguments.output / "table.md").write_text(markdown(table))
+    (arguments.output / "report.html").write_text(page(intro, table, charts, shown, notes))
+    print(f"\n{markdown(table)}\npage: {arguments.output / 'report.html'}")
+    return 0
+
+
+def write_figure(module, groups: list[Group], output: Path) -> dict:
+    """Draw one figure: NAME.png and NAME.svg for a text, and what the page needs, a narrow SVG for phones too."""
+    wide = output / f"{module.NAME}.svg"
+    with rc_context(STYLE):
+        figure = module.draw(groups)
+        figure.savefig(wide, metadata={"Date": None})
+        figure.savefig(wide.with_suffix(".png"), dpi=200)
+        module.draw(groups, narrow=True).savefig(narrow := io.BytesIO(), format="svg", metadata={"Date": None})
+    return {
+        "name": module.NAME,
+        "title": module.TITLE,
+        "caption": CAPTIONS.get(module.NAME, ""),
+        "path": wide.with_suffix(".png"),
+        "wide": wide.read_bytes(),
+        "narrow": narrow.getvalue(),
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
