@@ -118,6 +118,19 @@ def test_interrupt_leaves_no_process(self_distilled):
     assert not self_distilled["left"]
 
 
+def test_held_out_rollouts_are_logged_with_their_images(self_distilled):
+    output = self_distilled["output"]
+    lines = (output / "rollouts" / "validation_0.jsonl").read_text().splitlines()
+    first = [json.loads(line) for line in lines]
+    assert [row["id"] for row in first] == sorted(row["id"] for row in first)
+    assert len(first) == 6
+    for row in first:
+        assert len(row["va"]) == len(row["tokens"]) and row["accuracy"] == 0.0
+        assert (row["image"] is None) == (not any(row["va"]))  # rows of text only have neither
+    images = {output / row["image"] for row in first if row["image"]}
+    assert images and all(image.stat().st_size > 100 for image in images)
+
+
 def test_rollouts_are_logged_token_by_token(self_distilled):
     path = self_distilled["output"] / "rollouts" / "step_1.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -147,6 +160,7 @@ def test_sequences_spread_over_two_ranks(tmp_path):
         "actor_rollout_ref.model.enable_gradient_checkpointing=true",
         "actor_rollout_ref.rollout.ignore_eos=true",
         "vaopd.max_drift=1e-5",
+        "vaopd.score=distribution",
         "actor_rollout_ref.actor.optim.lr=1e-9",
         "trainer.total_training_steps=2",
         "trainer.val_before_train=false",
@@ -159,9 +173,10 @@ def test_sequences_spread_over_two_ranks(tmp_path):
     assert [record["step"] for record in steps] == [1, 2]
     for record in steps:
         assert abs(record["loss"]) < 1e-6 and record["drift/mean"] < 1e-5
-        assert record["va/mean"] > 0.01
+        assert record["va/mean"] > 0.01 and record["va_distribution/mean"] > 0.01
     rows = [json.loads(line) for line in (output / "rollouts" / "step_2.jsonl").read_text().splitlines()]
     assert {len(row["token_ids"]) for row in rows} == {64} and len({row["question"] for row in rows}) == 1
+    assert all(len(row["view_kl"]) == len(row["va"]) and min(row["view_kl"]) >= 0 for row in rows)
 
 
 GENERATE = """

@@ -79,6 +79,17 @@ def test_resumed_run_logs_no_step_twice(tmp_path):
     assert log.read() == []
 
 
+def test_an_image_is_kept_once(tmp_path):
+    log = RunLog(str(tmp_path))
+    names = [log.image(data) for data in (b"one", b"two", b"one")]
+    assert names[0] == names[2] != names[1]
+    assert [path.read_bytes() for path in sorted((tmp_path / "images").iterdir())] in (
+        [b"one", b"two"],
+        [b"two", b"one"],
+    )
+    assert (tmp_path / names[0]).read_bytes() == b"one"
+
+
 def test_progress_is_shown_as_it_is_written(tmp_path, capsys):
     log = RunLog(str(tmp_path))
     log.say("of an earlier run")

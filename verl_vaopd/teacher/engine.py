@@ -51,20 +51,21 @@ class TeacherEngine(PackedQwen3VLEngine):
         has_view = torch.zeros(len(original), dtype=torch.bool)
         has_view[seen] = True
         has_view = has_view.repeat_interleave(lengths).to(get_device_id())  # [tokens], in the order of ``degraded``
+        shared = slice(None) if len(seen) == len(original) else has_view  # a slice copies nothing
 
         def sampled(batch: Batch, hidden, head):
             log_probs = token_log_probs(hidden, head, batch.response_ids, self.vocab_size, chunk_size=self.chunk_size)
             logp_pixelated = log_probs[:tokens].clone()
-            logp_pixelated[has_view] = log_probs[tokens:]
+            logp_pixelated[shared] = log_probs[tokens:]
             scores = {"logp_original": log_probs[:tokens], "logp_pixelated": logp_pixelated}
             return {**scores, "teacher_hidden": hidden[:tokens].clone()}
 
         def distribution(batch: Batch, hidden, head):
-            views, ids = (hidden[:tokens][has_view], hidden[tokens:]), batch.response_ids[tokens:]
+            views, ids = (hidden[:tokens][shared], hidden[tokens:]), batch.response_ids[tokens:]
             scored = fused_linear_view_kl(*views, head, self.vocab_size, ids, chunk_size=self.chunk_size)
             scores = {name: hidden.new_zeros(tokens, dtype=scored[0].dtype) for name in ("view_kl", "view_gain")}
             for name, values in zip(scores, scored, strict=True):
-                scores[name][has_view] = values
+                scores[name][shared] = values
             return {**scores, "teacher_hidden": hidden[:tokens].clone()}
 
         _, columns = self.run_rows(original + degraded, distribution if self.score == "distribution" else sampled)
