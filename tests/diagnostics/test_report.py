@@ -175,6 +175,18 @@ def test_heat_map_holds_the_same_problem_under_each_checkpoint(runs):
     assert labels == ["before training", *(f"Standard OPD, step {step}" for step in (40, 60, 80))]
 
 
+def test_a_long_answer_is_shown_where_its_va_is(tmp_path, runs):
+    run = shutil.copytree(runs["opd", 1], tmp_path / "run")
+    log = RunLog(str(run))
+    row = read_run(run).rollouts(80)[0]
+    for step in (0, 40, 60, 80):
+        words_said = [f" w{i}" for i in range(400)]
+        va = [5.0 if 300 <= i < 305 else 0.0 for i in range(400)]
+        log.rollouts(step, [{**row, "tokens": words_said, "va": va}], kind="validation")
+    shown = words(heat_map.draw(groups_of(run)))
+    assert " w300" in shown and " w304" in shown and " w0" not in shown and len(shown) < 4 * 12 * 20
+
+
 def test_what_cannot_be_drawn_is_left_out_and_says_what_it_needs(tmp_path, capsys):
     run = write_run(tmp_path / "run", "vaopd.method=opd", "vaopd.degraded_view=false", views=False)
     assert report.main([str(run), "--output", str(tmp_path / "out")]) == 0

@@ -14,6 +14,7 @@ TITLE = "Token by token"
 NAME = "heat_map"
 RGB = (230, 97, 0)  # of the highest VA; black text is readable on it
 SHOWN = 6  # problems
+LINES = 12  # of an answer in the still figure; the page holds all of it
 
 
 @dataclass
@@ -91,11 +92,14 @@ def _words(question: str) -> str:
 
 
 def draw(groups: list[Group], narrow: bool = False):
-    """The first of :func:`problems`: its image, and under each checkpoint's name the tokens on their colours."""
+    """The first of :func:`problems`: its image, and under each checkpoint's name the tokens on their colours.
+
+    Of a long answer the twelve lines with the most VA are shown.
+    """
     problem = problems(groups)[0]
     columns, size = 56, 8.5  # characters a line, points
     advance, leading = 0.602 * size, 1.55 * size
-    lines = [(reading, _wrap(reading, columns)) for reading in problem.readings]
+    lines = [(reading, _densest(_wrap(reading, columns))) for reading in problem.readings]
     height = sum(len(wrapped) + 1.9 for _, wrapped in lines) * leading + 34
     side = 150.0
     left = 12.0 if narrow else side + 24
@@ -131,6 +135,14 @@ def draw(groups: list[Group], narrow: bool = False):
         axis.add_patch(Rectangle((left + step * 1.6, height - 20), 1.7, 8, facecolor=colour, linewidth=0))
     axis.text(left + 108, height - 16, f"VA, 0 to {problem.highest:.1f} nats", fontsize=8, va="center")
     return figure
+
+
+def _densest(lines: list) -> list:
+    """The ``LINES`` lines in a row that hold the most VA, of an answer that is longer."""
+    mass = [sum(va for _, _, va in line) for line in lines]
+    starts = range(max(1, len(lines) - LINES + 1))
+    first = max(starts, key=lambda start: sum(mass[start : start + LINES]))
+    return lines[first : first + LINES]
 
 
 def _wrap(reading: Reading, columns: int) -> list[list[tuple[int, str, float]]]:
