@@ -120,9 +120,11 @@ def test_interrupt_leaves_no_process(self_distilled):
 
 def test_held_out_rollouts_are_logged_with_their_images(self_distilled):
     output = self_distilled["output"]
-    lines = (output / "rollouts" / "validation_0.jsonl").read_text().splitlines()
-    first = [json.loads(line) for line in lines]
-    assert [row["id"] for row in first] == sorted(row["id"] for row in first)
+    first, second = (
+        [json.loads(line) for line in (output / "rollouts" / f"validation_{step}.jsonl").read_text().splitlines()]
+        for step in (0, 2)
+    )
+    assert [row["id"] for row in first] == [row["id"] for row in second] == sorted(row["id"] for row in first)
     assert len(first) == 6
     for row in first:
         assert len(row["va"]) == len(row["tokens"]) and row["accuracy"] == 0.0
