@@ -158,6 +158,9 @@ def test_time_to_reach_by_hand(tmp_path):
     assert {"Standard OPD: 4.0 min", "VA-OPD: 3.3 min", "1.2\N{MULTIPLICATION SIGN} faster"} <= set(drawn)
     never = accuracy_run(tmp_path / "c", seconds=6.0, accuracies=[0.3, 0.3, 0.4, 0.4, 0.4])
     assert "VA-OPD: not reached" in words(efficiency.draw(groups_of(opd, never)))
+    # A baseline that was at its final 40% after 2 min already is not said to have needed 4.
+    early = accuracy_run(tmp_path / "d", "vaopd.method=opd", seconds=3.0, accuracies=[0.3, 0.3, 0.4, 0.5, 0.4])
+    assert {"Standard OPD: 2.0 min", "VA-OPD: 2.7 min"} <= set(words(efficiency.draw(groups_of(early, vaopd))))
 
 
 def test_heat_map_holds_the_same_problem_under_each_checkpoint(runs):

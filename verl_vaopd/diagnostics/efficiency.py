@@ -9,7 +9,7 @@ NAME = "efficiency"
 
 
 def draw(groups: list[Group], narrow: bool = False):
-    """Held-out accuracy against hours of training, and when the others reach Standard OPD's (or the first's) final one.
+    """Held-out accuracy against training time, and when each first reaches Standard OPD's (or the first's) final one.
 
     Time is that of sampling, scoring and updates: start-up, validation and checkpoints are not in it.
 
@@ -27,9 +27,9 @@ def draw(groups: list[Group], narrow: bool = False):
     unit, scale = ("h", 1.0) if longest >= 2 else ("min", 60.0)
     looks = styles(list(curves))
     figure, (axis,) = panels(1, narrow, width=5.6)
-    hours, accuracy = curves[baseline.label]
-    target, spent = accuracy.mean(axis=0)[-1], hours[-1]
+    target = curves[baseline.label][1].mean(axis=0)[-1]
     reached = {label: time_to_reach(h, a.mean(axis=0), target) for label, (h, a) in curves.items()}
+    spent = reached[baseline.label]  # not its whole time: it may have been there before its end, as the others may
     ends = []
     for label, (hours, accuracy) in curves.items():
         at = "not reached" if reached[label] is None else f"{scale * reached[label]:.1f} {unit}"
@@ -43,8 +43,8 @@ def draw(groups: list[Group], narrow: bool = False):
 
     axis.axhline(target, color="#595959", linewidth=0.8, linestyle=":")
     axis.set_title(f"Time to {baseline.label}'s final accuracy, {target:.1%}")
-    others = {label: at for label, at in reached.items() if at and label != baseline.label}
-    if others and (first := min(others.values())) < spent:
+    others = [at for label, at in reached.items() if at and label != baseline.label]
+    if others and (first := min(others)) < spent:
         arrow = {"arrowstyle": "->", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
         axis.annotate("", (scale * first, target), (scale * spent, target), arrowprops=arrow)
         faster = f"{spent / first:.1f}\N{MULTIPLICATION SIGN} faster"
