@@ -70,7 +70,7 @@ def server_command(checkpoint: Path, port: int, extra: Sequence[str]) -> list[st
     if on_cpu():
         # A seed with a chunked prefill ends the engine of the CPU build ("CPU Generator does not use offset").
         command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", longest]
-        command += ["--dtype", "float32", "--enforce-eager", "--distributed-executor-backend", "uni"]
+        command += ["--dtype", "float32", "--enforce-eager"]
     return command + list(extra)
 
 

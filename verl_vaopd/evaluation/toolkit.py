@@ -116,6 +116,7 @@ def by_index(path: str) -> dict[str, dict]:
 
 def multiple_choice(dataset, table: pd.DataFrame, file: str, judge: dict) -> tuple[list[dict], dict]:
     """AI2D, MMMU, MMStar, WeMath: an option drawn at random counts as unparsed and wrong."""
+    report = None
     with contextlib.suppress(ZeroDivisionError):  # WeMath's rate of rote memorisation when nothing is right
         report = dataset.evaluate(file, **judge)
     verdicts = by_index(file.replace(".tsv", f"_{judge['model']}_result.pkl"))
@@ -124,14 +125,27 @@ def multiple_choice(dataset, table: pd.DataFrame, file: str, judge: dict) -> tup
         hit, log = verdicts[str(index)]["hit"], verdicts[str(index)]["log"]
         unparsed = RANDOM in log
         rows.append({"correct": bool(hit) and not unparsed, "unparsed": unparsed, "unread": UNREAD in log, "log": log})
-    if any(row["unparsed"] for row in rows):
+    if report is None or any(row["unparsed"] for row in rows):
         return rows, {}
     if dataset.dataset_name == "WeMath":
-        steps = table["key"].str.endswith("multi").sum()
-        if steps != 525:  # what the toolkit divides by
-            return rows, {}
-        return rows, {name.lower(): float(report[f"Score ({name})"][0].rstrip("%")) for name in ("Strict", "Loose")}
+        return rows, wemath_figures(table, report)
     return rows, {"accuracy": 100 * float(report["Overall"].iloc[0])}
+
+
+def wemath_figures(table: pd.DataFrame, report: pd.DataFrame) -> dict:
+    """Strict and loose from the toolkit's counts, such as "50.00% (1)"; its own score divides by 525, all problems."""
+    questions = table.groupby("ID")["key"]
+    if not questions.agg(lambda keys: len(keys) == int(keys.iloc[0][0]) + 1).all():
+        return {}  # a limit has cut a problem
+    figures = {}
+    for kind in ("Strict", "Loose"):
+        lost = {
+            name: int(report[f"{name} ({kind})"].iloc[0].split("(")[1].rstrip(")"))
+            for name in ("InsufficientKnowledge", "InadequateGeneralization", "RoteMemorization")
+        }
+        lost["InadequateGeneralization"] /= 2
+        figures[kind.lower()] = 100 * (1 - sum(lost.values()) / len(questions))
+    return figures
 
 
 def yes_or_no(dataset, table: pd.DataFrame, file: str, judge: dict) -> tuple[list[dict], dict]:
@@ -231,7 +245,8 @@ def main() -> None:
         try:
             reply = commands[request.pop("command")](**request)
         except Exception as error:
-            traceback.print_exc()
+            with contextlib.suppress(OSError):  # the log is on the same disk
+                traceback.print_exc()
             full = isinstance(error, OSError) and error.errno == errno.ENOSPC
             reply = {"error": f"{type(error).__name__}: {error}", "disk_full": full}
         print(json.dumps(reply), file=replies, flush=True)

@@ -87,7 +87,9 @@ class Toolkit:
             raise EvaluationError(f"the toolkit ended (status {self._process.wait()}): see {self.log}")
         reply = json.loads(line)
         if reply.get("disk_full"):
-            raise EvaluationError(f"no space left for the toolkit's files ({reply['error']}): free some, run again")
+            raise EvaluationError(
+                f"the disk of {self.log.parent} is full ({reply['error']}): free some space, run the same command again"
+            )
         if "error" in reply:
             raise EvaluationError(f"the toolkit failed ({reply['error']}): see {self.log}")
         return reply
