@@ -80,6 +80,8 @@ def evaluated(tmp_path_factory):
                     found["full disk"] = evaluate(full, *given, "--benchmarks", "OCRBench,AI2D,MMMU,MMStar")
                 finally:
                     subprocess.run(["umount", full], check=True)
+        stored = found["calibration"] = folder / "calibration.json"
+        found["calibrate"] = evaluate(folder / "base", *given, *judged, "--calibrate", "--calibration", str(stored))
         serving.stop()
         found["run"] = evaluate(found["whole"], *judged, "--", *SMALL)
     return found
@@ -153,6 +155,19 @@ def test_full_disk(evaluated):
         pytest.skip("needs the right to mount a tmpfs")
     assert evaluated["full disk"].returncode == 1
     assert "is full" in evaluated["full disk"].stdout
+
+
+def test_calibration_names_the_nearest_variant(evaluated):
+    assert evaluated["calibrate"].returncode == 0
+    stored = json.loads(evaluated["calibration"].read_text())
+    wemath, mathverse = stored["candidates"]["WeMath"], stored["candidates"]["MathVerse"]
+    assert set(wemath) == {"strict", "loose", "strict + loose"}
+    assert len(mathverse) == 2 * 6  # all and five versions, in two wordings
+    asked = [(evaluated["folder"] / "base" / each / "prompts/MathVerse.jsonl").read_text() for each in ("plain", "cot")]
+    assert "Think first" not in asked[0] and asked[1].count("Think first") >= 5
+    chosen = " + ".join(stored["variants"]["wemath"])
+    assert all(abs(wemath[chosen] - 36.8) <= abs(value - 36.8) for value in wemath.values())
+    assert f"* {chosen}" in evaluated["calibrate"].stdout
 
 
 def test_compare_with_itself(evaluated):

@@ -95,7 +95,7 @@ def vllm_server(checkpoint: Path, log: Path, extra: Sequence[str] = ()) -> Itera
         )
     url = f"http://127.0.0.1:{port}/v1"
     try:
-        with tqdm(desc="vLLM starts", bar_format="{desc}: {elapsed}") as bar:
+        with tqdm(desc="vLLM starts", bar_format="{desc}: {elapsed}", mininterval=2) as bar:
             while served_models(url) is None:
                 if process.poll() is not None:
                     last = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
