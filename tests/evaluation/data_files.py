@@ -33,8 +33,9 @@ def choice(index: int, **more) -> dict:
 
 
 def wemath_rows() -> list[dict]:
-    """A problem of two steps and one of three, each step a question."""
+    """Problems of two, three and two steps, each step a question; the first step of p2 has another right option."""
     keys = [("p1", f"2steps_{n}") for n in (1, 2, "multi")] + [("p2", f"3steps_{n}") for n in (1, 2, 3, "multi")]
+    keys += [("p3", f"2steps_{n}") for n in (1, 2, "multi")]
     return [
         choice(n, ID=problem, key=key, **{"knowledge concept": "Area of Circles"})
         for n, (problem, key) in enumerate(keys)

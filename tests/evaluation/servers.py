@@ -78,4 +78,4 @@ def both_servers(student: Path, judge: Path, folder: Path):
 def evaluate_command(checkpoint: Path, output: Path, *arguments: str) -> list[str]:
     command = [sys.executable, "-m", "verl_vaopd.cli", "evaluate", str(checkpoint), "--output", str(output)]
     command += ["--calibration", str(output.parent / "not-calibrated.json")]
-    return [*command, "--passes", "2", "--limit", "6", "--max-tokens", "32", "--any-data-file", *arguments]
+    return [*command, "--passes", "2", "--limit", "8", "--max-tokens", "32", "--any-data-file", *arguments]

@@ -36,6 +36,7 @@ class JudgeRelay:
         self._client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=RETRIES, timeout=600)
         self._unreachable = 0
         self._lock = threading.Lock()
+        self._asking: dict[str, threading.Lock] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1/chat/completions"
 
@@ -73,28 +74,34 @@ class JudgeRelay:
         request = {**request, "model": self.model}
         key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
         with self._lock:
-            if key in self.cache.records:
-                return self.cache.records[key]["answer"]
+            asking = self._asking.setdefault(key, threading.Lock())
+        with asking:  # passes often give the same answer: asked for once
+            if key not in self.cache.records:
+                self._ask(key, request)
+            record = self.cache.records.get(key)
+        return record["answer"] if record else None
+
+    def _ask(self, key: str, request: dict) -> None:
+        """To the cache, or to the failures."""
+        unreachable = False
         try:
             reply = self._client.chat.completions.create(**request)
             text = (reply.choices[0].message.content or "").strip()
             failure = None if text else "an empty answer"
         except openai.APIError as error:
-            failure = str(error)
-            self._unreachable += isinstance(error, openai.APIConnectionError)
+            failure, unreachable = str(error), isinstance(error, openai.APIConnectionError)
         with self._lock:
+            self._unreachable = self._unreachable + 1 if unreachable else 0
             if failure is None:
-                self._unreachable = 0
                 self.failures.pop(key, None)
                 try:
                     self.cache.append({"key": key, "model": self.model, "answer": text})
                 except OSError as error:
                     self._die(f"{error.strerror}: the judge's answers cannot be kept")
-                return text
+                return
             self.failures[key] = failure
             if self._unreachable >= DEAD_AFTER:
                 self._die(f"the judge at {self.base_url} stopped answering ({failure})")
-            return None
 
     def _die(self, reason: str) -> None:
         if self.dead is None:
