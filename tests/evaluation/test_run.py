@@ -1,11 +1,12 @@
 """What is checked before anything is started, and what a second run with the same folder may do."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from verl_vaopd.evaluation import EvaluationError, server, toolkit_process
-from verl_vaopd.evaluation.__main__ import main
+from verl_vaopd.evaluation.__main__ import default_output, main
 from verl_vaopd.evaluation.benchmarks import BENCHMARKS
 from verl_vaopd.evaluation.calibration import nearest
 from verl_vaopd.evaluation.generation import chat_message
@@ -33,6 +34,12 @@ def test_bad_usage_ends_at_once(tmp_path, capsys, arguments, words):
     (tmp_path / "config.json").write_text("{}")
     assert main([str(tmp_path), "--output", str(tmp_path / "out"), *arguments]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_output_is_named_by_the_run_or_the_hub_name(tmp_path):
+    (tmp_path / "run" / "student").mkdir(parents=True)
+    assert default_output(str(tmp_path / "run" / "student")) == Path("outputs/evaluation/run-student")
+    assert default_output("Qwen/Qwen3-VL-2B-Instruct").name == "Qwen-Qwen3-VL-2B-Instruct"
 
 
 def test_no_such_checkpoint(tmp_path, capsys, monkeypatch):

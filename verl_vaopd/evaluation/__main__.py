@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("checkpoint", help="folder or hub name of a Hugging Face checkpoint")
     made.add_argument("--benchmarks", default="all", help="all, or a list as in AI2D,MMStar; default: all")
-    made.add_argument("--output", type=Path, help="default: outputs/evaluation/NAME OF THE CHECKPOINT")
+    made.add_argument("--output", type=Path, help="default: outputs/evaluation/NAME, by the checkpoint's")
     made.add_argument("--passes", type=whole, default=8, help="samples a question, seeds 0, 1, ...; default: 8")
     made.add_argument("--limit", type=whole, help="only the first N questions of each benchmark")
     made.add_argument("--temperature", type=float, default=1.0, help="default: 1.0")
@@ -63,6 +63,13 @@ def chosen(names: str) -> tuple:
     return tuple(each for name, each in BENCHMARKS.items() if name in asked)
 
 
+def default_output(checkpoint: str) -> Path:
+    """``outputs/evaluation/`` and the last two parts of the name: those of a run and its student, or of a hub name."""
+    path = Path(checkpoint)
+    path = path.resolve() if path.exists() else path
+    return Path("outputs/evaluation") / "-".join(part for part in path.parts[-2:] if part != path.anchor)
+
+
 def run(args: argparse.Namespace, server_arguments: Sequence[str]) -> int:
     from verl_vaopd.evaluation.calibration import calibrate
     from verl_vaopd.evaluation.generation import Decoding
@@ -71,7 +78,7 @@ def run(args: argparse.Namespace, server_arguments: Sequence[str]) -> int:
     from verl_vaopd.evaluation.variants import DEFAULT_FILE, Variants, read_variants
 
     file = args.calibration or DEFAULT_FILE
-    output = args.output or Path("outputs/evaluation") / Path(args.checkpoint).resolve().name
+    output = args.output or default_output(args.checkpoint)
     settings = Settings(
         checkpoint=args.checkpoint,
         benchmarks=chosen("WeMath,MathVerse" if args.calibrate else args.benchmarks),
