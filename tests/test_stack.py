@@ -87,6 +87,7 @@ def self_distilled(tmp_path_factory):
         "data.train_batch_size=6",
         "actor_rollout_ref.rollout.n=3",
         "data.val_max_samples=6",
+        "actor_rollout_ref.rollout.val_kwargs={n: 2, temperature: 1.0, do_sample: true}",  # avg@2
         "actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=2",
         "vaopd.max_drift=1e-5",
         "actor_rollout_ref.actor.optim.lr=1e-7",

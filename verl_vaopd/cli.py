@@ -8,6 +8,8 @@ COMMANDS = {
     "train": ("verl_vaopd.trainer.main", "distil a student; takes hydra overrides (key=value)"),
     "data": ("verl_vaopd.data.__main__", "fetch Geometry3K or ViRL39K and write verl's parquet"),
     "plan": ("verl_vaopd.planning.__main__", "whether a recipe fits the GPUs, how long it takes, what it writes"),
+    "evaluate": ("verl_vaopd.evaluation.__main__", "sample and score a checkpoint on the eight benchmarks, avg@8"),
+    "compare": ("verl_vaopd.evaluation.compare", "paired differences of two evaluations, with intervals"),
     "doctor": ("verl_vaopd.doctor", "check this machine; each failed line says how to mend it"),
     "report": ("verl_vaopd.diagnostics.__main__", "the paper's figures for your runs, and one page of them"),
     "tiny": ("verl_vaopd.tiny.__main__", "make the tiny teacher, student and data of the CPU recipe"),
