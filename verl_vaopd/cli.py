@@ -6,6 +6,7 @@ from importlib import import_module
 
 COMMANDS = {
     "train": ("verl_vaopd.trainer.main", "distil a student; takes hydra overrides (key=value)"),
+    "answers": ("verl_vaopd.answers.__main__", "have the teacher answer the training prompts (offpolicy_kd, cot_sft)"),
     "data": ("verl_vaopd.data.__main__", "fetch Geometry3K or ViRL39K and write verl's parquet"),
     "plan": ("verl_vaopd.planning.__main__", "whether a recipe fits the GPUs, how long it takes, what it writes"),
     "doctor": ("verl_vaopd.doctor", "check this machine; each failed line says how to mend it"),

@@ -37,7 +37,7 @@ def compute_coefficients(
     prompt_ids: Sequence[Hashable],
     config: VAOPDConfig,
 ) -> Coefficients:
-    """From the teacher's two scores to the coefficients of the student's loss (Eq. 2-6, or Eq. 1 for ``opd``).
+    """From the teacher's two scores to the coefficients of the student's loss: Eq. 2-6, or Eq. 1's without ``vaopd``.
 
     Args:
         logp_original, logp_pixelated, response_mask: [N, T].
@@ -55,7 +55,7 @@ def compute_coefficients(
         )
     mean_va = mean_visual_advantage(va, response_mask)
     high_va = high_va_mask(va, response_mask, config.high_fraction)
-    if config.method == "opd":
+    if config.method != "vaopd":  # Standard OPD's weights, for off-policy distillation too
         weights = uniform_rollout_weights(prompt_ids)
         coefficients = opd_token_weights(response_mask, prompt_ids)
     else:
