@@ -47,7 +47,7 @@ def load_engine(config, path: str):
 
 def banned_ids(processor, head_rows: int) -> list[int]:
     """Ids that are never sampled, in rollouts either: padding of the head and the vision placeholders."""
-    from verl.utils.tokenizer import get_vision_placeholder_token_ids
+    from verl.workers.rollout.utils import get_vision_placeholder_token_ids
 
     return [*range(len(processor.tokenizer), head_rows), *get_vision_placeholder_token_ids(processor)]
 

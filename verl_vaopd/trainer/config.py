@@ -175,8 +175,8 @@ class VAOPDConfig:
 
     @property
     def uses_teacher(self) -> bool:
-        """Whether a teacher is loaded: to distil from, or for ``base`` to score VA."""
-        return self.method in DISTILLATION or (self.method == "base" and self.degraded_view)
+        """Whether a teacher is loaded: to distil from, or to score the VA of a student that is only evaluated."""
+        return self.method in DISTILLATION or (self.method in ("base", "cot_sft") and self.degraded_view)
 
     @property
     def scores_va(self) -> bool:

@@ -17,7 +17,7 @@ ROWS_CHECKED = 8
 
 
 def check_models(student_path: str, teacher_path: str | None = None):
-    """Refuse a teacher and a student that would not read the same prompt. Without a teacher only the student is looked at.
+    """Refuse a teacher and a student that would not read the same prompt. A teacher of None is not looked at.
 
     Returns:
         The student's processor.
