@@ -14,7 +14,7 @@ from verl.workers.engine.utils import postprocess_batch_func
 
 from verl_vaopd.student.forward import install_forward
 from verl_vaopd.student.micro_batches import agreed_plan
-from verl_vaopd.student.objectives import Distillation, Outcome, PolicyGradient
+from verl_vaopd.student.objectives import Distillation, LogLikelihood, Outcome, PolicyGradient
 from verl_vaopd.student.packing import Batch, Layout, Row, collate
 
 DEVICES = ["cuda", "npu", "cpu"]
@@ -84,7 +84,7 @@ class StudentEngine(PackedQwen3VLEngine):
     ``second_view`` (prompt uid -> ImageInputs), ``vocab_size``, ``chunk_size``; for distillation ``teacher_head``
     [rows, Dt]."""
 
-    objective: Distillation | PolicyGradient = Distillation()
+    objective: Distillation | PolicyGradient | LogLikelihood = Distillation()
     second_view: dict = {}
 
     @property

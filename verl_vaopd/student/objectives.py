@@ -49,6 +49,18 @@ class Distillation:
 
 
 @dataclass
+class LogLikelihood:
+    """-sum(weight * log p) of given answers: supervised fine-tuning."""
+
+    fields = ()
+    views = 1
+
+    def __call__(self, engine, hidden, head, token_ids, weights, fields, second) -> Outcome:
+        log_probs, _ = policy_log_probs(hidden, head, token_ids, engine.vocab_size, chunk_size=engine.chunk_size)
+        return Outcome(-(weights * log_probs).sum(), log_probs.detach(), {})
+
+
+@dataclass
 class PolicyGradient:
     """GRPO: sum(weight * verl's clipped policy loss). With ``papo``, PAPO's terms come to it.
 

@@ -155,9 +155,51 @@ def run(config) -> dict | None:
     with open(os.path.join(output_dir, "config.yaml"), "w") as f:
         f.write(OmegaConf.to_yaml(config, resolve=True))
     with shown_progress(output_dir):
+        if config.vaopd.method == "cot_sft":
+            config.actor_rollout_ref.model.path = fine_tune(config)
+            config.trainer.val_only = config.trainer.val_before_train = True
         run_ppo(config, task_runner_class=SimpleNamespace(remote=start_driver))
     ray.shutdown()
     return read_summary(output_dir)
+
+
+def fine_tune(config) -> str:
+    """Supervised fine-tuning on the teacher's right answers, unless it is done. Returns the student's folder.
+
+    Raises:
+        RuntimeError: it ended with an error, which is above.
+    """
+    import subprocess
+
+    from omegaconf import OmegaConf
+
+    from verl_vaopd.sft.config import sft_config
+    from verl_vaopd.trainer.run_log import RunLog
+
+    output_dir, steps = config.vaopd.output_dir, planned_steps(config)
+    student = os.path.join(output_dir, "student")
+    done = RunLog(output_dir).chosen()
+    if done and done["step"] >= steps:
+        return student
+    path = os.path.join(output_dir, "sft.yaml")
+    OmegaConf.save(sft_config(config, steps), path)
+    workers = config.ray_kwargs.ray_init.get("runtime_env", {}).get("env_vars", {})
+    ranks = f"--nproc-per-node={config.trainer.n_gpus_per_node}"
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        ranks,
+        "-m",
+        "verl_vaopd.sft.trainer",
+        path,
+    ]
+    with open(os.path.join(output_dir, "sft.log"), "w") as log:
+        ended = subprocess.run(command, env={**os.environ, **workers}, stdout=log, stderr=subprocess.STDOUT)
+    if ended.returncode:
+        raise RuntimeError(f"fine-tuning ended with status {ended.returncode}: {log.name} says why")
+    return student
 
 
 def read_summary(output_dir: str) -> dict | None:
@@ -270,6 +312,9 @@ def main(argv: list[str] | None = None) -> int:
     except RayError as error:
         reason = getattr(error, "cause", None) or error  # a task's own exception, or a worker that died
         print(f"{error}\nverl-vaopd train: {reason}\nlogs of all workers: {RAY_LOGS}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        print(f"verl-vaopd train: {error}", file=sys.stderr)
         return 1
     return 0
 

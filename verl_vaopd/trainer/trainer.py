@@ -117,7 +117,8 @@ class VAOPDTrainer(PPOTrainerSync):
     def on_init_end(self):
         """After the host's first weight sync: forget logged steps that a resumed run will do again."""
         super().on_init_end()
-        self.run_log.truncate(self.global_steps)
+        if not self.config.trainer.val_only:
+            self.run_log.truncate(self.global_steps)
 
     def on_validate_begin(self):
         self.run_log.say(f"validating on {len(self.val_dataset)} held-out problems")
@@ -339,7 +340,9 @@ class VAOPDTrainer(PPOTrainerSync):
         if self._in_training:  # the host merges the metrics into the step's
             self.run_log.keep_best(self.global_steps, reply["val/accuracy"], self.config.trainer.default_local_dir)
         else:
-            self._log({"step": self.global_steps, "time/wall": time.time(), **reply})
+            # What is only evaluated may have been trained before, by supervised fine-tuning.
+            trained = self.run_log.chosen() if self.config.trainer.val_only else None
+            self._log({"step": (trained or {}).get("step", self.global_steps), "time/wall": time.time(), **reply})
         return {**metrics, **reply}
 
     # ------------------------------------------------------------------ logging
