@@ -195,7 +195,7 @@ def draw_curves(records: list[dict], path: str) -> str:
         known = [row for row in rows if name in row]  # no VA in a run without the degraded view
         axis.plot([row["step"] for row in known], [row[name] for row in known], label=label, **style)
 
-    distilled = any("kl/mean" in row for row in steps)
+    distilled = any("kl/high" in row for row in steps)
     line(loss, steps, "loss", "loss", color="black")
     line(loss, steps, "kl/high", "KL, high-VA tokens", color="tab:red", alpha=0.7)
     line(loss, steps, "kl/low", "KL, low-VA tokens", color="tab:gray", alpha=0.7)
