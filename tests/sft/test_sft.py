@@ -85,3 +85,13 @@ def test_the_student_is_exported_and_not_trained_again(run):
     before = (run["folder"] / "run/metrics.jsonl").read_text()
     assert fine_tune(run["config"]) == run["exported"]
     assert (run["folder"] / "run/metrics.jsonl").read_text() == before
+
+
+def test_fine_tuning_goes_on_from_its_checkpoint(run):
+    config = run["config"].copy()
+    config.trainer.total_training_steps = STEPS + 1
+    assert fine_tune(config) == run["exported"]
+    steps = records(run["folder"] / "run")
+    assert [record["step"] for record in steps] == [1, 2, 3, 4]
+    assert steps[3]["loss"] < steps[2]["loss"]  # the weights of step 3, not those of the beginning
+    assert json.loads((run["folder"] / "run/student/vaopd_checkpoint.json").read_text())["step"] == STEPS + 1

@@ -30,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         settings_of_workers = config.ray_kwargs.ray_init.get("runtime_env", {}).get("env_vars", {})
         for name, value in settings_of_workers.items():  # before verl and vLLM are imported
             os.environ.setdefault(name, str(value))
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         manifest = answer(config)
     except ValueError as error:
         print(f"verl-vaopd answers: {error}", file=sys.stderr)
