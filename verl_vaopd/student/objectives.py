@@ -5,7 +5,7 @@ normalisation, so its loss is a plain sum over tokens.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 from verl.trainer.ppo.core_algos import get_policy_loss_fn
@@ -68,13 +68,13 @@ class PolicyGradient:
     log-probabilities are the current ones, detached, and no difference between vLLM and trainer enters the ratio.
 
     actor: verl's actor config, with its clip settings. temperature: of the rollouts, as in verl.
-    papo: section ``vaopd.papo``, or None.
+    papo: PAPOConfig, or None.
     """
 
     actor: object
     temperature: float
     papo: object | None = None
-    fields: tuple = field(default=("advantages",), init=False)
+    fields = ("advantages",)
 
     @property
     def views(self) -> int:
@@ -106,14 +106,15 @@ class PolicyGradient:
         }
         if self.papo is not None:
             seen, weights = log_probs[second], weights[second]
-            settings = {name: getattr(self.papo, name) for name in TERMS}
-            loss = loss + (weights * perception_terms(seen, masked_log_probs, **settings)).sum()
+            gamma, eta_1, eta_2 = (
+                self.papo.perception_weight,
+                self.papo.entropy_weight,
+                self.papo.masked_entropy_weight,
+            )
+            loss = loss + (weights * perception_terms(seen, masked_log_probs, gamma, eta_1, eta_2)).sum()
             counted = weights > 0
             kl = perception_kl(seen.detach(), masked_log_probs.detach())
             sums["perception_kl_sum"] = kl[counted].sum()
             sums["masked_entropy_sum"] = -masked_log_probs.detach()[counted].sum()
             sums["masked_tokens"] = counted.sum()
         return Outcome(loss, at_one, sums)
-
-
-TERMS = ("perception_weight", "entropy_weight", "masked_entropy_weight")
