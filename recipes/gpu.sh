@@ -26,7 +26,7 @@ export PYTHONUNBUFFERED=1
 
 # launch STUDENT TEACHER DATASET [arguments of verl-vaopd train]
 launch() {
-  local student="$1" teacher="$2" dataset="$3" dry_run="" argument overrides=()
+  local student="$1" teacher="$2" dataset="$3" dry_run="" argument method=vaopd overrides=()
   shift 3
   local arguments=(
     --config-name vaopd_trainer
@@ -41,6 +41,7 @@ launch() {
   )
   for argument in "$@"; do
     if [[ "$argument" == --dry-run ]]; then dry_run=yes; else overrides+=("$argument"); fi
+    if [[ "$argument" == vaopd.method=* ]]; then method="${argument#*=}"; fi
   done
   arguments+=("${overrides[@]}")
   if [[ -n "${VAOPD_PRINT_ARGUMENTS:-}" ]]; then # for programs that want the config
@@ -53,12 +54,18 @@ launch() {
     bash scripts/setup.sh # whichever set fits this machine
     printf 'commands:\n  bash scripts/setup.sh --gpu\n'
     printf '  %s\n' "${prepare_data[*]}" "${prepare_models[*]} $student" "${prepare_models[*]} $teacher"
+    case "$method" in offpolicy_kd | cot_sft) printf '  %s answers, with the arguments of train\n' "$vaopd" ;; esac
     printf '  %s train' "$vaopd"
     printf ' %q' "${arguments[@]}"
     printf '\n\n'
     "$vaopd" train --dry-run "${arguments[@]}"
-    printf '\nplan:\n'
-    "$vaopd" plan "recipes/$recipe.sh" --gpu "${GPU:-a100-80g}" "${overrides[@]}"
+    case "$method" in
+      opd | vaopd)
+        printf '\nplan:\n'
+        "$vaopd" plan "recipes/$recipe.sh" --gpu "${GPU:-a100-80g}" "${overrides[@]}"
+        ;;
+      *) printf '\nplan: made for opd and vaopd only\n' ;;
+    esac
     return
   fi
   bash scripts/setup.sh --gpu
@@ -67,5 +74,6 @@ launch() {
   for model in "$student" "$teacher"; do
     [[ -d "$model" ]] || "${prepare_models[@]}" "$model" >/dev/null
   done
+  case "$method" in offpolicy_kd | cot_sft) "$vaopd" answers "${arguments[@]}" ;; esac
   exec "$vaopd" train "${arguments[@]}"
 }

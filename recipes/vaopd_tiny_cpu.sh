@@ -5,7 +5,7 @@
 # Runs on:    any Linux machine with 2 cores and 16 GB of memory; no GPU is used.
 # Time and score to expect: see "What the demo prints" in README.md.
 #
-#   bash recipes/vaopd_tiny_cpu.sh [hydra overrides], for example trainer.total_training_steps=4
+#   bash recipes/vaopd_tiny_cpu.sh [--dry-run] [hydra overrides], for example trainer.total_training_steps=4
 #
 # RUN_DIR, VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV move the run, the caches, the models and data, and the environment.
 # On a Ray cluster (RAY_ADDRESS) NNODES and N_GPUS_PER_NODE say how many nodes, and how many processes on each, train.
@@ -43,5 +43,7 @@ if [[ -n "${VAOPD_PRINT_ARGUMENTS:-}" ]]; then # for programs that want the conf
   exit
 fi
 bash scripts/setup.sh --cpu
+case " $* " in *" --dry-run "*) exec "$vaopd" train "${arguments[@]}" ;; esac
 "$vaopd" tiny --output "$TINY"
+case " $* " in *" vaopd.method=offpolicy_kd "* | *" vaopd.method=cot_sft "*) "$vaopd" answers "${arguments[@]}" ;; esac
 exec "$vaopd" train "${arguments[@]}"

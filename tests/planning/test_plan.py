@@ -188,3 +188,8 @@ def test_two_nodes_are_planned_with_the_slower_link(capsys, monkeypatch):
     monkeypatch.setenv("NNODES", "2")
     fast, slow = teacher_seconds("--network-gbit", "3200"), teacher_seconds("--network-gbit", "10")
     assert slow > fast and math.isfinite(slow)
+
+
+def test_a_method_that_is_not_planned_is_refused(capsys):
+    assert main(["vaopd_8b_2b_geo3k", "vaopd.method=grpo"]) != 0
+    assert "vaopd.method=grpo: plans are made for opd and vaopd only" in "".join(capsys.readouterr())

@@ -15,12 +15,16 @@ import torch
 from transformers import Qwen3VLForConditionalGeneration
 
 from tests.random_models import VOCAB_SIZE, Prompts, make_checkpoint, plain_logits
+from tests.student.update_path_settings import REWARDS, TEMPERATURE
 
 ROOT = Path(__file__).parents[2]
 MIXED = {"response_lengths": [7, 1, 4, 9], "settings": {}}
 EQUAL = {"response_lengths": [5, 5, 5, 5], "settings": {}}
 OPD = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "opd"}}
 DISTRIBUTION = {"response_lengths": [7, 1, 4, 9], "settings": {"score": "distribution"}}
+GRPO = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "grpo"}}
+PAPO = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "papo"}}
+OFFPOLICY = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "offpolicy_kd", "answers": "x"}}
 LEARNING_RATE = 0.3
 LARGE_VOCABULARY = 6000
 CASES = {
@@ -32,9 +36,15 @@ CASES = {
         "distribution, 1 row": {**DISTRIBUTION, "micro_batch": 1},
         "distribution": {**DISTRIBUTION, "micro_batch": None},
         "checkpointing": {**MIXED, "micro_batch": None, "checkpointing": True},
+        "grpo": {**GRPO, "micro_batch": 3},
+        "papo": {**PAPO, "micro_batch": None, "checkpointing": True},
         "bf16": {**MIXED, "micro_batch": None, "dtype": "bf16"},
         "large vocabulary": {
             **{"response_lengths": [60] * 4, "settings": {}, "micro_batch": 12},
+            **{"models": "large_", "vocab_size": LARGE_VOCABULARY},
+        },
+        "papo, large vocabulary": {
+            **{"response_lengths": [60] * 4, "settings": {"method": "papo"}, "micro_batch": 12},
             **{"models": "large_", "vocab_size": LARGE_VOCABULARY},
         },
     },
@@ -45,6 +55,10 @@ CASES = {
         "equal lengths": {**EQUAL, "micro_batch": None},
         "opd": {**OPD, "micro_batch": 3},
         "opd, one view": {**OPD, "settings": {"method": "opd", "degraded_view": False}, "micro_batch": None},
+        "offpolicy_kd": {**OFFPOLICY, "micro_batch": 3},
+        "papo": {**PAPO, "micro_batch": None},
+        "papo, 1 row": {**PAPO, "micro_batch": 1},
+        "grpo, sequence parallel": {**GRPO, "micro_batch": None, "sequence_ranks": 2},
         "sequence parallel": {**MIXED, "micro_batch": None, "sequence_ranks": 2},
         "sequence parallel, 1 row": {**MIXED, "micro_batch": 1, "sequence_ranks": 2},
         "3 mini-batches": {**MIXED, "micro_batch": None, "mini_batches": 3, "lr": LEARNING_RATE},
@@ -59,7 +73,11 @@ RUNS = [
 
 
 def naive(folder: Path, case: dict, student=None, only=None) -> dict:
-    """Eq. 2-6 read off the page: one plain forward a sequence and view, full softmaxes, Python loops."""
+    """Eq. 2-6 read off the page: one plain forward a sequence and view, full softmaxes, Python loops.
+
+    For ``offpolicy_kd`` the KL the other way round; for ``grpo`` and ``papo`` :func:`naive_policy`.
+    """
+    method = case["settings"].get("method")
     load = Qwen3VLForConditionalGeneration.from_pretrained
     student = student or load(folder / "student", attn_implementation="sdpa")
     teacher = load(folder / "teacher", attn_implementation="sdpa")
@@ -83,6 +101,8 @@ def naive(folder: Path, case: dict, student=None, only=None) -> dict:
         scores.append(logp)
         log_s = plain_logits(student, ids, length, prompts.original.get(uid))[:, :VOCAB_SIZE].log_softmax(-1)
         kl = (log_s.exp() * (log_s - views[0])).sum(-1)  # reverse: under the student's distribution
+        if method == "offpolicy_kd":
+            kl = (views[0].exp() * (views[0] - log_s)).sum(-1)  # forward: under the teacher's
         rollouts.setdefault(uid, []).append((va, kl))
 
     loss = torch.zeros(())
@@ -91,7 +111,7 @@ def naive(folder: Path, case: dict, student=None, only=None) -> dict:
         z = (means - means.mean()) / (means.std(unbiased=False) + 1e-6)
         weights = z.exp() / z.exp().sum()
         for weight, (va, kl) in zip(weights, siblings, strict=True):
-            if case["settings"].get("method") == "opd":
+            if method in ("opd", "offpolicy_kd"):
                 loss = loss + kl.mean() / len(siblings) / len(rollouts)
                 continue
             count = -(-len(va) // 5)  # ceil(0.2 T)
@@ -99,9 +119,33 @@ def naive(folder: Path, case: dict, student=None, only=None) -> dict:
             high, low = order[:count], order[count:]
             group = 0.5 * kl[high].mean() + 0.5 * kl[low].mean() if low else kl[high].mean()
             loss = loss + weight * group / len(rollouts)
+    if method in ("grpo", "papo"):
+        loss = naive_policy(student, prompts, papo=method == "papo")
     loss.backward()
     gradients = {name: p.grad for name, p in student.named_parameters() if p.grad is not None}
     return {"loss": float(loss.detach()), "gradients": gradients, "scores": scores}
+
+
+def naive_policy(student, prompts: Prompts, papo: bool) -> torch.Tensor:
+    """GRPO on-policy, mean over all tokens; PAPO's terms where a row has an image, and with it a masked view."""
+    tokens = sum(length for _, _, length in prompts.rows)
+    loss = torch.zeros(())
+    for (uid, ids, length), reward in zip(prompts.rows, REWARDS, strict=True):
+        group = torch.tensor([r for (other, *_), r in zip(prompts.rows, REWARDS, strict=True) if other == uid])
+        advantage = (reward - group.mean()) / (group.std() + 1e-6)  # verl divides by the sample's deviation
+
+        def log_probs(images, ids=ids, length=length):
+            logits = plain_logits(student, ids, length, images)[:, :VOCAB_SIZE] / TEMPERATURE
+            return logits.log_softmax(-1).gather(1, ids[-length:, None]).squeeze(1)
+
+        log_p = log_probs(prompts.original.get(uid))
+        loss = loss - (advantage * (log_p - log_p.detach()).exp()).sum() / tokens
+        if papo and uid in prompts.degraded:
+            masked = log_probs(prompts.degraded[uid])
+            r = (masked - log_p).exp()
+            kl = (r - r.log() - 1).clamp(max=10)
+            loss = loss + (-0.01 * kl + 0.03 * -log_p + 0.03 * -masked).sum() / tokens
+    return loss
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +251,7 @@ def test_each_mini_batch_is_a_step_on_the_mean_over_its_own_prompts(folder, resu
 def test_no_tensor_of_response_tokens_by_vocabulary_is_made(results):
     largest = results[1]["large vocabulary"]["largest"]
     tokens = 3 * 4 * 60
+    assert 0 < results[1]["papo, large vocabulary"]["largest"]["student"] < tokens * LARGE_VOCABULARY / 3
     # Fused FSDP units hold a head and an embedding [6016, 96]: below a third of [720, 6000], the smallest that would be
     # wrong; the teacher's, under two views, would be twice that.
     assert 0 < largest["student"] < tokens * LARGE_VOCABULARY / 3
@@ -217,6 +262,12 @@ def test_text_only_rows_have_no_visual_advantage(results):
     uids = [uid for uid, _, _ in Prompts(response_lengths=[7, 1, 4, 9]).rows]
     for row, original, pixelated in results[2]["by tokens"]["scores"]:
         assert torch.equal(original, pixelated) == (uids[row] == "text")
+
+
+def test_text_only_rows_take_no_part_in_perception(results):
+    for name in ("papo", "papo, 1 row"):
+        assert results[2][name]["masked_tokens"] == 2 * sum(PAPO["response_lengths"])
+        assert results[2][name]["perception_kl_sum"] > 0
 
 
 def test_small_micro_batches_are_really_small(results):

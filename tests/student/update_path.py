@@ -13,15 +13,16 @@ os.environ["VERL_PLATFORM"] = "cpu"
 
 import verl.utils.tensordict_utils as tu
 from verl.trainer.config import CheckpointConfig
-from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
+from verl.workers.config import ActorConfig, FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
 from verl.workers.engine_workers import TrainingWorker
 
 from tests.random_models import VOCAB_SIZE, Prompts
+from tests.student.update_path_settings import REWARDS, TEMPERATURE
 from tests.tracing import LargestTensor
 from verl_vaopd.teacher.engine import TeacherEngine
-from verl_vaopd.teacher.head import load_lm_head
+from verl_vaopd.trainer.advantages import group_advantages
 from verl_vaopd.trainer.coefficients import compute_coefficients
-from verl_vaopd.trainer.config import TeacherConfig, VAOPDConfig
+from verl_vaopd.trainer.config import POLICY_GRADIENT, TeacherConfig, VAOPDConfig
 from verl_vaopd.trainer.order import order_rows
 from verl_vaopd.trainer.trainer import SCORE_FIELDS, pad_rows
 from verl_vaopd.trainer.workers import StudentTrainingWorker
@@ -65,7 +66,6 @@ def build_student(folder: str, case: dict) -> StudentTrainingWorker:
     )
     worker.reset()
     worker.set_loss_fn(lambda *args, **kwargs: None)  # the host asks for one; the engine has its own
-    worker.engine.teacher_head = load_lm_head(checkpoint(folder, "teacher", case)).to(worker.engine._autocast_dtype)
     return worker
 
 
@@ -122,15 +122,24 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
 
     # Driver.
     lengths = [length for _, _, length in prompts.rows]
-    first, second = (pad_rows(nested(row[place] for row in scored)) for place in (1, 2))
-    views = (first, second, None) if teacher.score == "sampled" else (second, torch.zeros_like(second), first)
-    coefficients = compute_coefficients(
-        *views[:2],
-        pad_rows(nested(torch.ones(length, dtype=torch.long) for length in lengths)).bool(),
-        [uid for uid, _, _ in prompts.rows],
-        VAOPDConfig(teacher=TeacherConfig(path="x"), output_dir="x", **case["settings"]),
-        view_kl=views[2],
+    config = VAOPDConfig(
+        teacher=TeacherConfig(path=checkpoint(folder, "teacher", case)),
+        output_dir="x",
+        chunk_size=5,
+        **case["settings"],
     )
+    mask = pad_rows(nested(torch.ones(length, dtype=torch.long) for length in lengths)).bool()
+    uids = [uid for uid, _, _ in prompts.rows]
+    if policy := config.method in POLICY_GRADIENT:
+        rewards = torch.zeros(mask.shape)
+        rewards[:, 0] = torch.tensor(REWARDS)
+        result = group_advantages(rewards, mask, uids, "token-mean")
+        per_token = {"token_weights": result.weights, "advantages": result.advantages}
+    else:
+        first, second = (pad_rows(nested(row[place] for row in scored)) for place in (1, 2))
+        views = (first, second, None) if config.score == "sampled" else (second, torch.zeros_like(second), first)
+        result = compute_coefficients(*views[:2], mask, uids, config, view_kl=views[2])
+        per_token = {"token_weights": result.coefficients, "high_va": result.high_va.float()}
 
     # Student.
     mini_batches = case.get("mini_batches", 1)
@@ -139,19 +148,20 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
         students[key] = build_student(folder, case)
     worker = students[key]
     engine = worker.engine
-    engine.vocab_size, engine.chunk_size, engine.vision = vocab_size, 5, prompts.original
+    actor = ActorConfig(strategy="fsdp2", rollout_n=4, ppo_mini_batch_size=3, ppo_micro_batch_size_per_gpu=1)
+    worker.attach_objective(config, vocab_size, actor, TEMPERATURE)
+    engine.vision, engine.second_view = prompts.original, prompts.degraded if engine.views == 2 else {}
     ranks, place = engine.get_data_parallel_size(), engine.get_data_parallel_rank()
     if mini_batches > 1:
         order = order_rows([uid for uid, _, _ in prompts.rows], [len(ids) for _, ids, _ in prompts.rows], ranks, 3)
         mine = order[place * len(order) // ranks : (place + 1) * len(order) // ranks]
     else:
         mine = list(range(place, len(prompts.rows), ranks))
-    columns = {
-        "token_weights": [mini_batches * coefficients.coefficients[i, : lengths[i]] for i in mine],
-        "high_va": [coefficients.high_va[i, : lengths[i]].float() for i in mine],
-        "rollout_log_probs": [torch.zeros(lengths[i]) for i in mine],
-        "teacher_hidden": [scored[i][3] for i in mine],
-    }
+    per_token["token_weights"] = mini_batches * per_token["token_weights"]
+    columns = {name: [values[i, : lengths[i]] for i in mine] for name, values in per_token.items()}
+    columns["rollout_log_probs"] = [torch.zeros(lengths[i]) for i in mine]
+    if not policy:
+        columns["teacher_hidden"] = [scored[i][3] for i in mine]
     data = batch_of([prompts.rows[i] for i in mine], columns, **layout)
     result = {"scores": [row[:3] for row in scored]}
     if mini_batches > 1:
@@ -170,12 +180,16 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
         gradients = {key: p.grad.full_tensor() for key, p in engine.module.named_parameters() if p.grad is not None}
     loss = torch.tensor(sum(output["loss"]))  # of this rank's rows, times the data-parallel size
     torch.distributed.all_reduce(loss, group=engine.get_data_parallel_group())
-    tokens = torch.tensor(sum(metric for metric in output["metrics"]["tokens"].values))
-    torch.distributed.all_reduce(tokens, group=engine.get_data_parallel_group())
+    sums = {}
+    for name in ("tokens", "perception_kl_sum", "masked_entropy_sum", "masked_tokens"):
+        if name in output["metrics"]:
+            total = torch.tensor(sum(output["metrics"][name].values))
+            torch.distributed.all_reduce(total, group=engine.get_data_parallel_group())
+            sums[name] = float(total) / ranks
     return {
         **result,
+        **sums,
         "loss": float(loss) / ranks,
-        "tokens": float(tokens) / ranks,
         "gradients": gradients,
         "micro_batches": len(output["loss"]),
         "largest": {"teacher": largest_of_teacher.numel, "student": largest_of_student.numel},

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from verl_vaopd.trainer.config import TeacherConfig, VAOPDConfig, validate_host_settings
+from verl_vaopd.trainer.config import PAPOConfig, TeacherConfig, VAOPDConfig, validate_host_settings
 from verl_vaopd.trainer.main import check, compose, instantiate
 
 REQUIRED = [
@@ -38,6 +38,8 @@ def test_yaml_and_dataclass_hold_the_same_fields():
     section = compose("vaopd_trainer", REQUIRED).vaopd
     assert set(section) - {"_target_"} == set(VAOPDConfig.__dataclass_fields__)
     assert set(section.teacher) - {"_target_"} == set(TeacherConfig.__dataclass_fields__)
+    assert set(section.papo) - {"_target_"} == set(PAPOConfig.__dataclass_fields__)
+    assert instantiate(compose("vaopd_trainer", REQUIRED)).papo == PAPOConfig()
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,9 @@ def test_yaml_and_dataclass_hold_the_same_fields():
         ("vaopd.lamda=0.5", "vaopd.lamda"),
         ("+vaopd.lamda=0.5", "lamda"),
         ("vaopd.method=vaopdd", "vaopd.method='vaopdd'"),
+        ("vaopd.method=offpolicy_kd", "vaopd.answers=None: the folder that `verl-vaopd answers` made"),
+        ("vaopd.papo.perception_weight=-1", "vaopd.papo.perception_weight=-1"),
+        ("vaopd.papo.mask_ratio=0", "vaopd.papo.mask_ratio=0"),
         ("vaopd.temperature=0", "vaopd.temperature=0"),
         ("vaopd.eps=-1", "vaopd.eps=-1"),
         ("vaopd.high_fraction=1.0", "vaopd.high_fraction=1.0"),
@@ -89,6 +94,32 @@ def test_wrong_settings_are_refused_by_name(override, says):
 def test_host_settings_that_would_change_the_loss_are_refused(override, says):
     with pytest.raises(ValueError, match=says):
         validate_host_settings(compose("tiny_cpu", [*REQUIRED, override]))
+
+
+@pytest.mark.parametrize(
+    "method, override, says",
+    [
+        ("grpo", "actor_rollout_ref.actor.ppo_mini_batch_size=8", "ppo_mini_batch_size=8: must be 16 .* with grpo"),
+        ("grpo", "actor_rollout_ref.actor.loss_agg_mode=token-sum", "loss_agg_mode='token-sum'"),
+        ("papo", "actor_rollout_ref.actor.policy_loss.loss_mode=gspo", "loss_mode='gspo': must be 'vanilla' with papo"),
+        ("papo", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=639", "639: must be 640 or more: .* under 2 views"),
+    ],
+)
+def test_host_settings_that_a_policy_gradient_cannot_have_are_refused(method, override, says):
+    with pytest.raises(ValueError, match=says):
+        validate_host_settings(compose("tiny_cpu", [*REQUIRED, f"vaopd.method={method}", override]))
+
+
+def test_papo_wants_both_views_of_a_token_on_one_rank():
+    spread = ["actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", "trainer.n_gpus_per_node=2"]
+    validate_host_settings(compose("tiny_cpu", [*REQUIRED, "vaopd.method=grpo", *spread]))
+    with pytest.raises(ValueError, match="1 with papo"):
+        validate_host_settings(compose("tiny_cpu", [*REQUIRED, "vaopd.method=papo", *spread]))
+
+
+def test_base_only_evaluates():
+    trainer = compose("tiny_cpu", [*REQUIRED, "vaopd.method=base", "trainer.val_before_train=false"]).trainer
+    assert trainer.val_only and trainer.val_before_train
 
 
 def test_mini_batches_must_divide_by_the_ranks():

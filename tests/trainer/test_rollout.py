@@ -11,6 +11,7 @@ from PIL import Image
 from verl_vaopd.data.synthetic_geometry import make_row
 from verl_vaopd.tiny.processor import make_processor
 from verl_vaopd.trainer import rollout
+from verl_vaopd.trainer.config import TeacherConfig, VAOPDConfig
 from verl_vaopd.trainer.rollout import VisionAgentLoopWorker, without_images
 from verl_vaopd.trainer.vision import encode_views, thumbnail
 
@@ -18,6 +19,10 @@ from verl_vaopd.trainer.vision import encode_views, thumbnail
 def chat():
     image = Image.open(io.BytesIO(make_row("train", 0)["images"][0]["bytes"]))
     return [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": "Add."}]}]
+
+
+def settings(**given):
+    return VAOPDConfig(teacher=TeacherConfig(path="t"), output_dir="x", **given)
 
 
 @pytest.mark.parametrize("degraded_view", [True, False])
@@ -39,15 +44,16 @@ def test_views_are_encoded_once_per_prompt(monkeypatch, degraded_view):
 
     worker = VisionAgentLoopWorker.__new__(VisionAgentLoopWorker)
     worker.processor = SimpleNamespace(image_processor=CountingImageProcessor())
+    worker.vaopd = settings(method="opd", degradation="gaussian_blur", degraded_view=degraded_view)
     worker.config = SimpleNamespace(
-        vaopd=SimpleNamespace(degradation="gaussian_blur", degradation_ratio=0.1, degraded_view=degraded_view),
-        data=SimpleNamespace(mm_processor_kwargs={"min_pixels": 1024, "max_pixels": 32 * 32}),
+        data=SimpleNamespace(mm_processor_kwargs={"min_pixels": 1024, "max_pixels": 32 * 32})
     )
     monkeypatch.setattr(rollout, "put_views", put)
     monkeypatch.setattr(VisionAgentLoopWorker.__mro__[1], "_run_prompt", four_rollouts)
 
-    asyncio.run(worker._run_prompt({"uid": "a", "raw_prompt": chat()}, {}, {}))
-    asyncio.run(worker._run_prompt({"uid": "b", "raw_prompt": [{"role": "user", "content": "no image"}]}, {}, {}))
+    text = [{"role": "user", "content": "no image"}]
+    asyncio.run(worker._run_prompt({"uid": "a", "raw_prompt": chat()}, {}, {"validate": False}))
+    asyncio.run(worker._run_prompt({"uid": "b", "raw_prompt": text}, {}, {"validate": False}))
     assert encoded == [1] * (1 + degraded_view)  # one prompt has an image: one pass a view
     assert list(stored) == ["a"] and rollouts == [{}] * 8
     views = stored["a"]
@@ -58,6 +64,29 @@ def test_views_are_encoded_once_per_prompt(monkeypatch, degraded_view):
     assert views["pixel_values"].shape == views["pixel_values_degraded"].shape
     assert len(views["pixel_values"]) == 16  # 64 x 64 pixels are 64 patches, under the budget of 32 x 32 pixels 16
     assert not torch.equal(views["pixel_values"], views["pixel_values_degraded"])
+
+
+def second_view(method: str, validate: bool = False, step: int = 1, index: int = 0):
+    worker = VisionAgentLoopWorker.__new__(VisionAgentLoopWorker)
+    worker.vaopd = settings(method=method)
+    worker.config = SimpleNamespace(data=SimpleNamespace(seed=42))
+    made = worker._second_view({"validate": validate, "step": step, "sample_index": index})
+    return made and made(Image.new("RGB", (140, 140), "white"))
+
+
+def test_papo_masks_patches_anew_each_time_and_in_training_only():
+    masked = second_view("papo")
+    colours = dict((colour, count) for count, colour in masked.getcolors())
+    assert set(colours) == {(0, 0, 0), (255, 255, 255)}
+    assert 0.4 < colours[0, 0, 0] / 140**2 < 0.8  # 0.6 expected
+    assert second_view("papo") == masked  # a step that is run again
+    assert second_view("papo", step=2) != masked and second_view("papo", index=1) != masked
+    assert second_view("papo", validate=True) is None
+
+
+@pytest.mark.parametrize("method, seen", [("grpo", False), ("base", True), ("opd", True), ("vaopd", True)])
+def test_the_degraded_view_is_made_where_a_teacher_looks_at_it(method, seen):
+    assert (second_view(method) is not None) == seen == (second_view(method, validate=True) is not None)
 
 
 def test_degradation_that_changes_the_grid_is_refused():

@@ -70,6 +70,22 @@ def test_a_run_without_the_degraded_view_has_no_va(tmp_path):
     assert "50.0%" in table and "VA" not in table and Image.open(summary["figure"])
 
 
+def test_a_run_that_only_evaluates_has_a_summary(tmp_path):
+    log = RunLog(str(tmp_path))
+    log.metrics({"step": 0, "val/accuracy": 0.25, "val/va/mean": 0.01, "val/va/top10_share": 0.9})
+    summary = log.finish(str(tmp_path / "checkpoints"), planned_steps=0)
+    assert summary["before"] == summary["after"] and summary["after"]["accuracy"] == 0.25
+    assert (summary["steps"], summary["student"], summary["figure"]) == (0, None, None)
+    assert "25.0%" in summary_table(summary)
+
+
+def test_a_loss_below_zero_is_drawn(tmp_path):
+    log = RunLog(str(tmp_path))
+    for step, loss in ((1, 0.5), (2, -0.5)):  # of a policy gradient
+        log.metrics({"step": step, "loss": loss, "accuracy": 0.5, "time/step": 2.0})
+    assert Image.open(log.finish(str(tmp_path / "checkpoints"), planned_steps=2)["figure"])
+
+
 def test_resumed_run_logs_no_step_twice(tmp_path):
     log = RunLog(str(tmp_path))
     fill(log, 4)

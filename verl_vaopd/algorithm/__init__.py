@@ -11,11 +11,15 @@ Shape legend:
 """
 
 from verl_vaopd.algorithm.degradations import blank, gaussian_blur, mask_patches
+from verl_vaopd.algorithm.forward_kl import fused_linear_forward_kl
 from verl_vaopd.algorithm.fused_reverse_kl import fused_linear_reverse_kl
 from verl_vaopd.algorithm.fused_view_kl import fused_linear_view_kl
 from verl_vaopd.algorithm.high_group import high_token_counts, high_va_mask
 from verl_vaopd.algorithm.linear_log_softmax import default_chunk_size
+from verl_vaopd.algorithm.patch_masking import blacken_patches
+from verl_vaopd.algorithm.perception import perception_kl, perception_terms
 from verl_vaopd.algorithm.pixelation import pixelate
+from verl_vaopd.algorithm.policy_log_probs import policy_log_probs
 from verl_vaopd.algorithm.reverse_kl import reverse_kl
 from verl_vaopd.algorithm.rollout_weights import rollout_weights, uniform_rollout_weights
 from verl_vaopd.algorithm.token_log_probs import token_log_probs
@@ -24,8 +28,10 @@ from verl_vaopd.algorithm.token_weights import opd_token_weights, token_weights,
 from verl_vaopd.algorithm.visual_advantage import mean_visual_advantage, visual_advantage
 
 __all__ = [
+    "blacken_patches",
     "blank",
     "default_chunk_size",
+    "fused_linear_forward_kl",
     "fused_linear_reverse_kl",
     "fused_linear_view_kl",
     "gaussian_blur",
@@ -35,7 +41,10 @@ __all__ = [
     "masked_tokens",
     "mean_visual_advantage",
     "opd_token_weights",
+    "perception_kl",
+    "perception_terms",
     "pixelate",
+    "policy_log_probs",
     "reverse_kl",
     "rollout_weights",
     "token_log_probs",

@@ -51,6 +51,35 @@ def fused_linear_reverse_kl(
         ValueError: shapes differ, hidden states and head of a model differ in dtype, a weight not finite, an id outside
             the vocabulary, vocab_size larger than a head.
     """
+    return fused_linear_kl(
+        reverse_kl_rows,
+        *(student_hidden, student_head, teacher_hidden, teacher_head, token_weights, vocab_size, chunk_size, token_ids),
+    )
+
+
+def reverse_kl_rows(log_p_S: Tensor, log_p_T: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(student || teacher) of each row [rows, 1] and its gradient by the student's logits [rows, V]; both arguments
+    are overwritten."""
+    log_ratio = torch.sub(log_p_S, log_p_T, out=log_p_T)
+    p_S = log_p_S.exp_()
+    summands = log_ratio.mul_(p_S)  # p_S (log p_S - log p_T), of KL_t
+    kl = summands.sum(dim=1, keepdim=True)
+    return kl, summands.addcmul_(p_S, kl, value=-1)  # dKL_t/dz_S = p_S (log p_S - log p_T - KL_t)
+
+
+def fused_linear_kl(
+    divergence,
+    student_hidden,
+    student_head,
+    teacher_hidden,
+    teacher_head,
+    token_weights,
+    vocab_size,
+    chunk_size,
+    token_ids,
+) -> tuple[Tensor, ...]:
+    """What the fused divergences share: arguments and results of :func:`fused_linear_reverse_kl`, for
+    ``divergence(log_p_S, log_p_T) -> (value of each row, its gradient by the student's logits)``."""
     check_linear("student", student_hidden, student_head, vocab_size)
     check_linear("teacher", teacher_hidden, teacher_head, vocab_size)
     rows = len(student_hidden)
@@ -59,7 +88,8 @@ def fused_linear_reverse_kl(
     check_finite("token_weights", token_weights)
     if token_ids is not None:
         check_token_ids(token_ids, rows, vocab_size)
-    loss, kl, log_probs = _FusedLinearReverseKL.apply(
+    loss, kl, log_probs = _FusedLinearKL.apply(
+        divergence,
         student_hidden,
         student_head,
         teacher_hidden.detach(),  # constants, whether or not they ask for a gradient
@@ -73,21 +103,21 @@ def fused_linear_reverse_kl(
     return (loss, kl) if token_ids is None else (loss, kl, log_probs)
 
 
-class _FusedLinearReverseKL(torch.autograd.Function):
+class _FusedLinearKL(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, h_S, head_S, h_T, head_T, weights, vocab_size, chunk_size, token_ids, grad_enabled):
+    def forward(ctx, divergence, h_S, head_S, h_T, head_T, weights, vocab_size, chunk_size, token_ids, grad_enabled):
         dtype = softmax_dtype(h_S, h_T)
         weights = weights.to(dtype)
         kl = torch.zeros(len(h_S), dtype=dtype, device=h_S.device)
         log_probs = torch.zeros_like(kl) if token_ids is not None else None
-        wants_hidden, wants_head = (grad_enabled and wanted for wanted in ctx.needs_input_grad[:2])
+        wants_hidden, wants_head = (grad_enabled and wanted for wanted in ctx.needs_input_grad[1:3])
         counted = weights.nonzero().squeeze(1)
         parts = [(counted, wants_hidden or wants_head)]
         if token_ids is not None:
             parts.append(((weights == 0).nonzero().squeeze(1), False))
         grad_hidden = torch.zeros_like(h_S) if wants_hidden else None
         grad_head = (
-            _HeadGradient(head_S, vocab_size, dtype, chunks=-(-len(counted) // chunk_size)) if wants_head else None
+            HeadGradient(head_S, vocab_size, dtype, chunks=-(-len(counted) // chunk_size)) if wants_head else None
         )
 
         # The only [chunk, V] tensors, used by every chunk; softmaxes have fewer rows.
@@ -106,13 +136,10 @@ class _FusedLinearReverseKL(torch.autograd.Function):
                         if token_ids is not None:
                             log_probs[rows] = log_p_S.gather(1, token_ids[rows, None].long()).squeeze(1)
                         log_p_T = log_softmax(z, buffer_T[: len(rows)])
-                        log_ratio = torch.sub(log_p_S, log_p_T, out=log_p_T)
-                        p_S = log_p_S.exp_()
-                        summands = log_ratio.mul_(p_S)  # p_S (log p_S - log p_T), of KL_t
-                        kl_rows = summands.sum(dim=1, keepdim=True)
+                        kl_rows, gradient = divergence(log_p_S, log_p_T)
                         kl[rows] = kl_rows.squeeze(1)
-                        if with_gradient:  # dKL_t/dz_S = p_S (log p_S - log p_T - KL_t), in place of the logits
-                            dz.copy_(summands.addcmul_(p_S, kl_rows, value=-1))
+                        if with_gradient:
+                            dz.copy_(gradient)  # in place of the logits
                     if not with_gradient:
                         continue
                     w = weights[chunk, None]  # applied to [chunk, Ds], not to [chunk, V]
@@ -132,10 +159,10 @@ class _FusedLinearReverseKL(torch.autograd.Function):
         grads = [
             saved if saved is None or as_saved else saved * grad_loss.to(saved.dtype) for saved in ctx.saved_tensors
         ]
-        return *grads, None, None, None, None, None, None, None
+        return None, *grads, None, None, None, None, None, None, None
 
 
-class _HeadGradient:
+class HeadGradient:
     """Sum over chunks of dz^T h, [R, Ds]: in float32, or in the head's dtype where there is one chunk only."""
 
     BLOCK = 8192  # head rows of a product that has to be cast

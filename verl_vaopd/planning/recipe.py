@@ -88,11 +88,17 @@ def training_rows(config) -> int:
 
 
 def settings(config) -> Settings:
-    """What decides memory."""
+    """What decides memory.
+
+    Raises:
+        ValueError: a method whose step is not planned.
+    """
     import torch
 
     from verl_vaopd.algorithm import default_chunk_size
 
+    if config.vaopd.method not in ("opd", "vaopd"):
+        raise ValueError(f"vaopd.method={config.vaopd.method}: plans are made for opd and vaopd only")
     actor, rollout, data = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.data
     teacher, fsdp = config.vaopd.teacher, actor.fsdp_config
     gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node

@@ -1,6 +1,7 @@
-"""FSDP student engine: minimises sum(token_weights * KL_t) over the full vocabulary."""
+"""FSDP student engine: minimises its method's objective, a weighted sum over response tokens."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from tensordict import TensorDict
@@ -11,9 +12,9 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.engine.utils import postprocess_batch_func
 
-from verl_vaopd.algorithm import fused_linear_reverse_kl
 from verl_vaopd.student.forward import install_forward
 from verl_vaopd.student.micro_batches import agreed_plan
+from verl_vaopd.student.objectives import Distillation, LogLikelihood, Outcome, PolicyGradient
 from verl_vaopd.student.packing import Batch, Layout, Row, collate
 
 DEVICES = ["cuda", "npu", "cpu"]
@@ -79,8 +80,16 @@ class PackedQwen3VLEngine(FSDPEngineWithLMHead):
 
 @EngineRegistry.register(model_type="vaopd_student", backend=["fsdp2"], device=DEVICES)
 class StudentEngine(PackedQwen3VLEngine):
-    """Set by its worker: ``vision`` (prompt uid -> ImageInputs), ``teacher_head`` [rows, Dt], ``vocab_size``,
-    ``chunk_size``."""
+    """Set by its worker: ``objective`` (student/objectives.py), ``vision`` and, for an objective of two views,
+    ``second_view`` (prompt uid -> ImageInputs), ``vocab_size``, ``chunk_size``; for distillation ``teacher_head``
+    [rows, Dt]."""
+
+    objective: Distillation | PolicyGradient | LogLikelihood = Distillation()
+    second_view: dict = {}
+
+    @property
+    def views(self) -> int:
+        return self.objective.views
 
     def forward_step(self, micro_batch: TensorDict, loss_function, forward_only):
         """Differs from the host's: rows, images and loss are this package's; ``loss_function`` is not used.
@@ -91,44 +100,38 @@ class StudentEngine(PackedQwen3VLEngine):
         """
         micro_batch = micro_batch.to(get_device_id())
         world = torch.distributed.get_world_size()
-        fields = {
-            name: micro_batch[name].values().float() for name in ("token_weights", "high_va", "rollout_log_probs")
-        }  # each [M]
-        teacher_hidden = micro_batch["teacher_hidden"].values()  # [M, Dt]
+        names = ("token_weights", "rollout_log_probs", *self.objective.fields)
+        fields = {name: micro_batch[name].values() for name in names}  # each [tokens], or [tokens, Dt]
+        rows = rows_of(micro_batch, self.vision)
+        second = rows_of(micro_batch, self.second_view)  # the rows again; a row without images has no second view
+        lengths = torch.tensor([row.response_length for row in second])
+        seen = torch.tensor([row.images is not None for row in second]).repeat_interleave(lengths).to(get_device_id())
+        second = [row for row in second if row.images is not None]
 
         def loss_on_rows(batch: Batch, hidden, head):
+            own = {name: batch.keep(values) for name, values in fields.items()}
+            weights = world * own["token_weights"].float()
             token_ids = batch.keep(batch.response_ids)
-            loss, kl, log_probs = fused_linear_reverse_kl(
-                hidden,
-                head,
-                batch.keep(teacher_hidden).to(self.teacher_head.dtype),
-                self.teacher_head,
-                world * batch.keep(fields["token_weights"]),
-                self.vocab_size,
-                chunk_size=self.chunk_size,
-                token_ids=token_ids,
+            outcome = self.objective(self, hidden, head, token_ids, weights, own, seen)
+            first, banned = slice(len(weights)), self.layout.placeholder_ids
+            return outcome.loss, replace(
+                outcome,
+                log_probs=as_sampled(
+                    outcome.log_probs, hidden.detach()[first], head.detach(), token_ids[first], banned
+                ),
             )
-            banned = self.layout.placeholder_ids
-            return loss, kl, as_sampled(log_probs, hidden.detach(), head.detach(), token_ids, banned)
 
-        batch, (loss, kl, log_probs) = self.run_rows(rows_of(micro_batch, self.vision), loss_on_rows)
-        metrics = self._statistics(loss / world, kl, log_probs, {name: batch.keep(x) for name, x in fields.items()})
+        batch, (loss, outcome) = self.run_rows(rows + second, loss_on_rows)
+        own = {name: batch.keep(fields[name]) for name in ("token_weights", "rollout_log_probs")}
+        metrics = self._statistics(loss / world, outcome, own)
         loss_sum = metrics.pop("loss_sum")
         return loss, {"loss": loss_sum, "metrics": metrics}
 
-    def _statistics(self, loss, kl, log_probs, fields) -> dict:
+    def _statistics(self, loss, outcome: Outcome, fields) -> dict:
         """The sums that the driver logs, over the micro-batch as a whole."""
         counted = fields["token_weights"] > 0  # padding rows of the host weigh nothing and are in no statistic
-        high = (fields["high_va"] > 0) & counted
-        drift = (log_probs - fields["rollout_log_probs"]).abs()[counted]
-        sums = {
-            "loss_sum": loss.detach(),
-            "tokens": counted.sum(),
-            "kl_sum": kl[counted].sum(),
-            "kl_high_sum": kl[high].sum(),
-            "high_tokens": high.sum(),
-            "drift_sum": drift.sum(),
-        }
+        drift = (outcome.log_probs - fields["rollout_log_probs"]).abs()[counted]
+        sums = {"loss_sum": loss.detach(), "tokens": counted.sum(), "drift_sum": drift.sum(), **outcome.sums}
         total = torch.stack([value.double() for value in sums.values()])
         largest = drift.max() if len(drift) else drift.new_zeros(())
         if self.ulysses_parallel_group is not None:  # each rank of the group holds the terms of its own tokens

@@ -42,7 +42,7 @@ def compute_coefficients(
     view_kl: torch.Tensor | None = None,
     rollout_ids: Sequence[bytes] = (),
 ) -> Coefficients:
-    """From the teacher's two scores to the coefficients of the student's loss (Eq. 2-6, or Eq. 1 for ``opd``).
+    """From the teacher's two scores to the coefficients of the student's loss: Eq. 2-6, or Eq. 1's without ``vaopd``.
 
     Args:
         logp_original, logp_pixelated, response_mask: [N, T].
@@ -65,7 +65,7 @@ def compute_coefficients(
         )
     mean_score = mean_visual_advantage(score, response_mask)
     high_va = high_va_mask(score, response_mask, config.high_fraction)
-    if config.method == "opd":
+    if config.method != "vaopd":  # Standard OPD's weights, for off-policy distillation too
         weights = uniform_rollout_weights(prompt_ids)
         coefficients = opd_token_weights(response_mask, prompt_ids)
     else:

@@ -6,9 +6,13 @@ from typing import Any
 from verl_vaopd.algorithm.degradations import DEGRADATIONS
 from verl_vaopd.algorithm.token_masking import MASKED_TOKENS
 
-METHODS = ("vaopd", "opd")
+METHODS = ("base", "cot_sft", "offpolicy_kd", "opd", "grpo", "papo", "vaopd")
+DISTILLATION = ("offpolicy_kd", "opd", "vaopd")
+POLICY_GRADIENT = ("grpo", "papo")
+ANSWERED_BY_TEACHER = ("cot_sft", "offpolicy_kd")
 PLACEMENTS = ("colocated", "separate")
 SCORES = ("sampled", "distribution")
+LOSS_AGG_MODES = ("token-mean", "seq-mean-token-mean")
 
 
 def _refuse(condition: bool, setting: str, value, wanted: str) -> None:
@@ -79,17 +83,42 @@ class TeacherConfig:
 
 
 @dataclass
+class PAPOConfig:
+    """Coefficients of PAPO (Wang et al. 2025, arXiv 2507.06448), those of PAPO-G; docs/methods.md has their sources."""
+
+    perception_weight: float = 0.01
+    """gamma: of the perception KL, which is maximised."""
+    entropy_weight: float = 0.03
+    """eta_1: of the policy's entropy given the image, which is held down."""
+    masked_entropy_weight: float = 0.03
+    """eta_2: of its entropy given the masked image."""
+    mask_ratio: float = 0.6
+    """Probability of a patch to be black."""
+    mask_patch_size: int = 14
+    """Side of a patch, pixels."""
+
+    def __post_init__(self):
+        for name in ("perception_weight", "entropy_weight", "masked_entropy_weight"):
+            value = getattr(self, name)
+            _refuse(not _is_number(value) or value < 0, f"papo.{name}", value, "a number, 0 or more")
+        ratio, size = self.mask_ratio, self.mask_patch_size
+        _refuse(not _is_number(ratio) or not 0 < ratio <= 1, "papo.mask_ratio", ratio, "a number in (0, 1]")
+        _refuse(not isinstance(size, int) or size < 1, "papo.mask_patch_size", size, "a whole number, 1 or more")
+
+
+@dataclass
 class VAOPDConfig:
-    """Settings of VA-OPD. Defaults are the paper's."""
+    """Settings of VA-OPD and of the methods it is compared with. Defaults are the paper's."""
 
     teacher: TeacherConfig
     """The frozen teacher."""
     output_dir: str
     """Folder of this run: config, metrics, rollouts, checkpoints, figure, summary."""
     method: str = "vaopd"
-    """``vaopd`` (Eq. 6) or ``opd`` (Standard OPD, Eq. 1; VA is scored and logged all the same)."""
+    """Objective: ``vaopd`` (Eq. 6), ``opd`` (Eq. 1), ``offpolicy_kd``, ``cot_sft``, ``grpo``, ``papo``; ``base``: none,
+    the student is evaluated only. See docs/methods.md. VA is scored and logged wherever a teacher is loaded."""
     degraded_view: bool = True
-    """Whether the teacher scores the degraded view; False (with ``opd`` only) makes the cheaper run without VA."""
+    """Whether the teacher scores the degraded view; False (not with ``vaopd``) makes the cheaper run without VA."""
     rollout_weighting: bool = True
     """Rollout weights by relative visual advantage (Eq. 3-4); False: every sibling weighs 1/K."""
     token_grouping: bool = True
@@ -126,6 +155,10 @@ class VAOPDConfig:
     """Held-out rollouts that are logged token by token at each validation, of the same problems every time."""
     allow_zero_va: bool = False
     """Go on when no token of a step has visual advantage, which otherwise stops the run."""
+    answers: str | None = None
+    """Folder of teacher-written answers (``verl-vaopd answers`` makes it), for ``offpolicy_kd`` and ``cot_sft``."""
+    papo: PAPOConfig = field(default_factory=PAPOConfig)
+    """Coefficients of ``papo``."""
     max_drift: float | None = None
     """Stop when the mean difference between rollout and trainer log-probabilities exceeds this (nats); null: log it."""
 
@@ -158,7 +191,21 @@ class VAOPDConfig:
             _refuse(not isinstance(value, bool), name, value, "true or false")
         needs_va = self.method == "vaopd" and not self.degraded_view
         _refuse(needs_va, "degraded_view", False, "true: vaopd weighs tokens by the difference of the two views")
+        unanswered = self.method in ANSWERED_BY_TEACHER and not self.answers
+        _refuse(
+            unanswered, "answers", self.answers, f"the folder that `verl-vaopd answers` made: {self.method} needs it"
+        )
         _refuse(not self.output_dir, "output_dir", self.output_dir, "name a folder for the run")
+
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether a teacher is loaded: to distil from, or to score the VA of a student that is only evaluated."""
+        return self.method in DISTILLATION or (self.method in ("base", "cot_sft") and self.degraded_view)
+
+    @property
+    def scores_va(self) -> bool:
+        """Whether the teacher scores the degraded view of rollouts."""
+        return self.uses_teacher and self.degraded_view
 
 
 def validate_host_settings(config) -> None:
@@ -168,11 +215,12 @@ def validate_host_settings(config) -> None:
         ValueError: names the setting and what to set instead.
     """
     actor, rollout, data = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.data
-    teacher = config.vaopd.teacher
+    teacher, method = config.vaopd.teacher, config.vaopd.method
     world, sequence_ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes, actor.ulysses_sequence_parallel_size
     ranks = max(1, world // sequence_ranks)
     param_dtype = actor.fsdp_config.mixed_precision.param_dtype
     views = 2 if config.vaopd.degraded_view else 1
+    student_views = 2 if method == "papo" else 1
     longest = data.max_prompt_length + data.max_response_length
     budget = dict(data.mm_processor_kwargs or {})
     rules = [
@@ -212,11 +260,11 @@ def validate_host_settings(config) -> None:
             "true: rows are always packed",
         ),
         (
-            actor.use_dynamic_bsz and actor.ppo_max_token_len_per_gpu * sequence_ranks < longest,
+            actor.use_dynamic_bsz and actor.ppo_max_token_len_per_gpu * sequence_ranks < student_views * longest,
             "actor_rollout_ref.actor.ppo_max_token_len_per_gpu",
             actor.ppo_max_token_len_per_gpu,
-            f"{-(-longest // sequence_ranks)} or more: a rollout may have {longest} tokens (data.max_prompt_length + "
-            "data.max_response_length)",
+            f"{-(-student_views * longest // sequence_ranks)} or more: a rollout may have {longest} tokens "
+            "(data.max_prompt_length + data.max_response_length)" + " under 2 views" * (student_views > 1),
         ),
         (
             teacher.use_dynamic_bsz and teacher.max_token_len_per_gpu < views * longest,
@@ -252,6 +300,31 @@ def validate_host_settings(config) -> None:
             "null: validation is one batch, over which its VA is taken",
         ),
         (data.filter_overlong_prompts, "data.filter_overlong_prompts", True, "false: no row is dropped silently"),
+        (
+            method in POLICY_GRADIENT and actor.ppo_mini_batch_size != data.train_batch_size,
+            "actor_rollout_ref.actor.ppo_mini_batch_size",
+            actor.ppo_mini_batch_size,
+            f"{data.train_batch_size} (data.train_batch_size) with {method}: the policy that learns must be the one "
+            "that sampled",
+        ),
+        (
+            method in POLICY_GRADIENT and actor.loss_agg_mode not in LOSS_AGG_MODES,
+            "actor_rollout_ref.actor.loss_agg_mode",
+            actor.loss_agg_mode,
+            f"one of {LOSS_AGG_MODES} with {method}",
+        ),
+        (
+            method in POLICY_GRADIENT and actor.policy_loss.loss_mode != "vanilla",
+            "actor_rollout_ref.actor.policy_loss.loss_mode",
+            actor.policy_loss.loss_mode,
+            f"'vanilla' with {method}",
+        ),
+        (
+            method == "papo" and sequence_ranks > 1,
+            "actor_rollout_ref.actor.ulysses_sequence_parallel_size",
+            sequence_ranks,
+            "1 with papo: a token's two views must be on one rank",
+        ),
         (config.trainer.v1.trainer_mode != "sync", "trainer.v1.trainer_mode", config.trainer.v1.trainer_mode, "'sync'"),
     ]
     for wrong, name, value, wanted in rules:

@@ -18,7 +18,7 @@ verl.trainer.config) and of this package's section `vaopd`; recipes/ holds compl
   vaopd.teacher.path=...                  the teacher
   data.train_files=... data.val_files=... parquet files
   vaopd.output_dir=...                    folder of the run
-  vaopd.method=vaopd|opd                  Eq. 6, or Standard OPD (Eq. 1)
+  vaopd.method=...                        vaopd, opd, offpolicy_kd, cot_sft, grpo, papo or base (docs/methods.md)
 """
 
 
@@ -51,6 +51,8 @@ def compose(config_name: str, overrides: list[str]):
     missing = [name for name in REQUIRED if _is_missing(config, name)]
     if missing:
         raise ValueError(f"not set: {', '.join(missing)}")
+    if config.vaopd.method == "base":
+        config.trainer.val_only = config.trainer.val_before_train = True
     return config
 
 
@@ -74,8 +76,8 @@ def check(config, dry_run: bool = False) -> list[str]:
     from verl.utils.config import validate_config
 
     from verl_vaopd.teacher.head import is_here
-    from verl_vaopd.trainer.config import VAOPDConfig, validate_host_settings
-    from verl_vaopd.trainer.preflight import check_models, check_rows
+    from verl_vaopd.trainer.config import ANSWERED_BY_TEACHER, VAOPDConfig, validate_host_settings
+    from verl_vaopd.trainer.preflight import check_answers, check_models, check_rows
     from verl_vaopd.trainer.vision import degradation_of
 
     vaopd: VAOPDConfig = instantiate(config)
@@ -84,10 +86,9 @@ def check(config, dry_run: bool = False) -> list[str]:
         validate_config(config, use_reference_policy=False, use_critic=False)
     except (AssertionError, InstantiationException) as error:  # the host's own refusals
         raise ValueError(f"verl refuses the config: {error}") from error
-    models = {
-        "actor_rollout_ref.model.path": config.actor_rollout_ref.model.path,
-        "vaopd.teacher.path": vaopd.teacher.path,
-    }
+    models = {"actor_rollout_ref.model.path": config.actor_rollout_ref.model.path}
+    if vaopd.uses_teacher:
+        models["vaopd.teacher.path"] = vaopd.teacher.path
     missing = [f"{name}: {path}" for name, path in models.items() if dry_run and not is_here(path)]
     processor = None if missing else check_models(*models.values())
     for name in ("data.train_files", "data.val_files"):
@@ -97,6 +98,11 @@ def check(config, dry_run: bool = False) -> list[str]:
             missing.append(f"{name}: {', '.join(absent)}")
         elif processor:
             check_rows(files, name, processor, config.data, degradation_of(vaopd))
+    if vaopd.method in ANSWERED_BY_TEACHER:
+        if dry_run and not os.path.isdir(vaopd.answers):
+            missing.append(f"vaopd.answers: {vaopd.answers}")
+        else:
+            check_answers(config)
     return missing
 
 
@@ -150,9 +156,51 @@ def run(config) -> dict | None:
     with open(os.path.join(output_dir, "config.yaml"), "w") as f:
         f.write(OmegaConf.to_yaml(config, resolve=True))
     with shown_progress(output_dir):
+        if config.vaopd.method == "cot_sft":
+            config.actor_rollout_ref.model.path = fine_tune(config)
+            config.trainer.val_only = config.trainer.val_before_train = True
         run_ppo(config, task_runner_class=SimpleNamespace(remote=start_driver))
     ray.shutdown()
     return read_summary(output_dir)
+
+
+def fine_tune(config) -> str:
+    """Supervised fine-tuning on the teacher's right answers, unless it is done. Returns the student's folder.
+
+    Raises:
+        RuntimeError: it ended with an error, which is above.
+    """
+    import subprocess
+
+    from omegaconf import OmegaConf
+
+    from verl_vaopd.sft.config import sft_config
+    from verl_vaopd.trainer.run_log import RunLog
+
+    output_dir, steps = config.vaopd.output_dir, planned_steps(config)
+    student = os.path.join(output_dir, "student")
+    done = RunLog(output_dir).chosen()
+    if done and done["step"] >= steps:
+        return student
+    path = os.path.join(output_dir, "sft.yaml")
+    OmegaConf.save(sft_config(config, steps), path)
+    workers = config.ray_kwargs.ray_init.get("runtime_env", {}).get("env_vars", {})
+    ranks = f"--nproc-per-node={config.trainer.n_gpus_per_node}"
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        ranks,
+        "-m",
+        "verl_vaopd.sft.trainer",
+        path,
+    ]
+    with open(os.path.join(output_dir, "sft.log"), "w") as log:
+        ended = subprocess.run(command, env={**os.environ, **workers}, stdout=log, stderr=subprocess.STDOUT)
+    if ended.returncode:
+        raise RuntimeError(f"fine-tuning ended with status {ended.returncode}: {log.name} says why")
+    return student
 
 
 def read_summary(output_dir: str) -> dict | None:
@@ -173,6 +221,8 @@ def planned_steps(config, rows: int | None = None) -> int:
     """
     import pyarrow.parquet as pq
 
+    if config.trainer.val_only:
+        return 0
     if config.trainer.total_training_steps is not None:
         return config.trainer.total_training_steps
     if rows is None:
@@ -181,6 +231,26 @@ def planned_steps(config, rows: int | None = None) -> int:
     if config.data.train_max_samples > 0:
         rows = min(rows, config.data.train_max_samples)
     return rows // config.data.train_batch_size * config.trainer.total_epochs
+
+
+def parse_arguments(argv: list[str]) -> tuple[str | None, bool, list[str]]:
+    """Name of the config, whether ``--dry-run`` is there, and the hydra overrides.
+
+    Raises:
+        ValueError: an unknown option.
+    """
+    config_name, dry_run, overrides = "vaopd_trainer", False, []
+    arguments = iter(argv)
+    for argument in arguments:
+        if argument == "--config-name":
+            config_name = next(arguments, None)
+        elif argument == "--dry-run":
+            dry_run = True
+        elif argument.startswith("-"):
+            raise ValueError(f"unknown option {argument}")
+        else:
+            overrides.append(argument)
+    return config_name, dry_run, overrides
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -195,18 +265,11 @@ def main(argv: list[str] | None = None) -> int:
         env = {**os.environ, "VAOPD_SUPERVISED": "1"}
         return run_supervised([sys.executable, "-m", "verl_vaopd.trainer.main", *argv], env=env)
 
-    config_name, dry_run, overrides = "vaopd_trainer", False, []
-    arguments = iter(argv)
-    for argument in arguments:
-        if argument == "--config-name":
-            config_name = next(arguments, None)
-        elif argument == "--dry-run":
-            dry_run = True
-        elif argument.startswith("-"):
-            print(f"verl-vaopd train: unknown option {argument}\n\n{HELP}", file=sys.stderr)
-            return 2
-        else:
-            overrides.append(argument)
+    try:
+        config_name, dry_run, overrides = parse_arguments(argv)
+    except ValueError as error:
+        print(f"verl-vaopd train: {error}\n\n{HELP}", file=sys.stderr)
+        return 2
     try:
         config = compose(config_name, overrides)
         if config.trainer.device == "cpu":
@@ -250,6 +313,9 @@ def main(argv: list[str] | None = None) -> int:
     except RayError as error:
         reason = getattr(error, "cause", None) or error  # a task's own exception, or a worker that died
         print(f"{error}\nverl-vaopd train: {reason}\nlogs of all workers: {RAY_LOGS}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        print(f"verl-vaopd train: {error}", file=sys.stderr)
         return 1
     return 0
 

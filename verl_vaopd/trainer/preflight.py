@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from transformers import AutoConfig, AutoProcessor
 
+from verl_vaopd.answers.store import StoredAnswers, read_manifest
 from verl_vaopd.data.dataset import VisionDataset, images_of
 from verl_vaopd.teacher.head import local_checkpoint
 from verl_vaopd.trainer.vision import budgeted, encode_views
@@ -14,8 +15,8 @@ IMAGE_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vi
 ROWS_CHECKED = 8
 
 
-def check_models(student_path: str, teacher_path: str):
-    """Refuse a teacher and a student that would not read the same prompt.
+def check_models(student_path: str, teacher_path: str | None = None):
+    """Refuse a teacher and a student that would not read the same prompt. A teacher of None is not looked at.
 
     Returns:
         The student's processor.
@@ -23,7 +24,8 @@ def check_models(student_path: str, teacher_path: str):
         ValueError: says what differs: model type, image token ids, tokenizer ids, chat template, image processor; or a
             head too small for the tokenizer.
     """
-    paths = {"student": local_checkpoint(student_path), "teacher": local_checkpoint(teacher_path)}
+    given = {"student": student_path, "teacher": teacher_path}
+    paths = {name: local_checkpoint(path) for name, path in given.items() if path}
     configs = {name: AutoConfig.from_pretrained(path) for name, path in paths.items()}
     processors = {name: AutoProcessor.from_pretrained(path) for name, path in paths.items()}
     for name, config in configs.items():
@@ -32,6 +34,9 @@ def check_models(student_path: str, teacher_path: str):
         ids = len(processors[name].tokenizer)
         if config.text_config.vocab_size < ids:
             raise ValueError(f"the {name}'s head has {config.text_config.vocab_size} rows for {ids} tokenizer ids")
+
+    if not teacher_path:
+        return processors["student"]
 
     def differ(what: str, student, teacher):
         if student != teacher:
@@ -115,3 +120,35 @@ def check_row(row: dict, processor, data_config, degrade) -> int:
             "raise it or take the row out (prompts are never cut)"
         )
     return tokens
+
+
+def check_answers(config) -> None:
+    """Refuse stored answers that do not belong to the run.
+
+    Raises:
+        ValueError: no complete folder, too few samples, answers longer than responses may be, or a training row without
+            answers, which is named.
+    """
+    folder, rollout, limit = config.vaopd.answers, config.actor_rollout_ref.rollout, config.data.max_response_length
+    manifest = read_manifest(folder)
+    samples = manifest["settings"]["samples"]
+    if config.vaopd.method == "offpolicy_kd" and samples < rollout.n:
+        raise ValueError(
+            f"vaopd.answers: {folder} holds {samples} answers a prompt, rollout.n={rollout.n} asks for more"
+        )
+    if manifest["tokens_max"] > limit:
+        raise ValueError(
+            f"vaopd.answers: {folder} holds an answer of {manifest['tokens_max']} tokens, "
+            f"data.max_response_length is {limit}"
+        )
+    if config.data.train_max_samples > 0:
+        return  # the host draws the rows
+    answers = StoredAnswers(folder)
+    files = config.data.train_files
+    for path in [files] if isinstance(files, str) else files:
+        for index, info in enumerate(pq.read_table(path, columns=["extra_info"])["extra_info"].to_pylist()):
+            if ((info or {}).get("id"), 0) not in answers:
+                raise ValueError(
+                    f"vaopd.answers: {folder} has no answer to row {index} of {path} (extra_info.id "
+                    f"{(info or {}).get('id')!r}): `verl-vaopd answers` with another folder makes those of these data"
+                )

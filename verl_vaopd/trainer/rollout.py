@@ -1,15 +1,22 @@
 """Rollout side: the two views of a prompt's images are made here, once per prompt, before its K rollouts start."""
 
 import asyncio
+import random
+from functools import cached_property, partial
 
 import ray
 import transfer_queue as tq
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
+from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.model import compute_position_id_with_mask
 
+from verl_vaopd.algorithm import blacken_patches
+from verl_vaopd.answers.replay import STORED_ANSWER
+from verl_vaopd.answers.store import StoredAnswers
 from verl_vaopd.data.dataset import images_of
+from verl_vaopd.trainer.config import VAOPDConfig
 from verl_vaopd.trainer.run_log import RunLog
 from verl_vaopd.trainer.vision import budgeted, degradation_of, encode_views, put_views
 
@@ -31,15 +38,25 @@ def without_images(messages: list[dict]) -> list[dict]:
 class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
     """The host's worker, with image tensors stored per prompt instead of per rollout."""
 
+    @cached_property
+    def vaopd(self) -> VAOPDConfig:
+        return omega_conf_to_dataclass(self.config.vaopd)
+
+    @cached_property
+    def answers(self) -> StoredAnswers:
+        return StoredAnswers(self.vaopd.answers)
+
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
         """Before the host's: encode both views and store them under the prompt's uid."""
         try:
             images = images_of(prompt["raw_prompt"])
             if images:
-                settings = self.config.vaopd
-                degrade = degradation_of(settings) if settings.degraded_view else None
                 views = await asyncio.get_running_loop().run_in_executor(
-                    None, encode_views, images, budgeted(self.processor, self.config.data), degrade
+                    None,
+                    encode_views,
+                    images,
+                    budgeted(self.processor, self.config.data),
+                    self._second_view(trajectory),
                 )
                 await put_views(prompt["uid"], views)
         except Exception as error:
@@ -50,9 +67,28 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             return
         await super()._run_prompt(prompt, sampling_params, trajectory, trace)
 
+    def _second_view(self, trajectory: dict):
+        """How the second view of an image is made: degraded for the teacher, masked for PAPO; None: there is none."""
+        settings = self.vaopd
+        if settings.scores_va:
+            return degradation_of(settings)
+        if settings.method == "papo" and not trajectory["validate"]:
+            # Drawn anew whenever the prompt is met, and the same when a step is run again.
+            rng = random.Random(f"{self.config.data.seed}/{trajectory['step']}/{trajectory['sample_index']}")
+            return partial(
+                blacken_patches, rng=rng, ratio=settings.papo.mask_ratio, patch_size=settings.papo.mask_patch_size
+            )
+        return None
+
     async def _run_agent_loop(self, sampling_params, trajectory, **kwargs):
-        """The host's, whose errors reach the person who watches; the driver then stops for want of rollouts."""
+        """The host's, whose errors reach the person who watches; the driver then stops for want of rollouts.
+
+        Off-policy, training answers are the teacher's stored ones instead of the student's samples.
+        """
         try:
+            if self.vaopd.method == "offpolicy_kd" and not trajectory["validate"]:
+                kwargs["agent_name"] = STORED_ANSWER
+                kwargs["stored_answer"] = self.answers.of(kwargs["extra_info"]["id"], kwargs["session_id"])
             return await super()._run_agent_loop(sampling_params, trajectory, **kwargs)
         except Exception as error:
             self._report(kwargs, error)
@@ -64,6 +100,7 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
 
     async def _agent_loop_postprocess(self, output: AgentLoopOutput | list, validate: bool, **kwargs) -> None:
         """Before the host's: a rollout row keeps the chat's text, not its images."""
+        kwargs.pop("stored_answer", None)
         kwargs["raw_prompt"] = without_images(kwargs["raw_prompt"])
         limit = self.rollout_config.prompt_length
         for part in output if isinstance(output, list) else [output]:

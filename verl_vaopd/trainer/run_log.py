@@ -89,7 +89,7 @@ class RunLog:
     def finish(self, checkpoint_dir: str, planned_steps: int) -> dict:
         """See that a student is exported (the best, else the newest), draw the curves, write and return the summary."""
         records = self.read()
-        chosen = self._chosen() or self._export_newest(checkpoint_dir)
+        chosen = self.chosen() or self._export_newest(checkpoint_dir)
         validated = [record for record in records if "val/accuracy" in record]
         steps = [record for record in records if "loss" in record]
         summary = {
@@ -119,12 +119,12 @@ class RunLog:
 
         The earliest wins ties. Returns whether it was exported; a step without a checkpoint is no candidate.
         """
-        best = self._chosen()
+        best = self.chosen()
         if best and best["accuracy"] is not None and best["step"] != step and accuracy <= best["accuracy"]:
             return False
         return self._export(step, checkpoint_dir, accuracy) is not None
 
-    def _chosen(self) -> dict | None:
+    def chosen(self) -> dict | None:
         """step and accuracy of the exported student."""
         path = os.path.join(self.output_dir, "student", CHOSEN)
         if not os.path.exists(path):
@@ -141,7 +141,10 @@ class RunLog:
 
     def _export(self, step: int, checkpoint_dir: str, accuracy: float | None) -> dict | None:
         """Copy a checkpoint's Hugging Face folder to ``student/`` (hard links where the disk allows)."""
-        source = os.path.join(checkpoint_dir, f"global_step_{step}", "actor", "huggingface")
+        return self.export(os.path.join(checkpoint_dir, f"global_step_{step}", "actor", "huggingface"), step, accuracy)
+
+    def export(self, source: str, step: int, accuracy: float | None = None) -> dict | None:
+        """Copy the Hugging Face folder ``source`` to ``student/``; None if it holds no model."""
         if not os.path.exists(os.path.join(source, "config.json")):
             return None
         target = os.path.join(self.output_dir, "student")
@@ -203,10 +206,13 @@ def draw_curves(records: list[dict], path: str) -> str:
         known = [row for row in rows if name in row]  # no VA in a run without the degraded view
         axis.plot([row["step"] for row in known], [row[name] for row in known], label=label, **style)
 
-    line(loss, steps, "loss", "loss (Eq. 6)", color="black")
+    distilled = any("kl/high" in row for row in steps)
+    line(loss, steps, "loss", "loss", color="black")
     line(loss, steps, "kl/high", "KL, high-VA tokens", color="tab:red", alpha=0.7)
     line(loss, steps, "kl/low", "KL, low-VA tokens", color="tab:gray", alpha=0.7)
-    loss.set(title="Reverse KL", xlabel="step", ylabel="nats per token", yscale="log")
+    loss.set(title="KL" if distilled else "Loss", xlabel="step", ylabel="nats per token")
+    if distilled:  # never negative
+        loss.set_yscale("log")
     line(va, steps, "va/mean", "training rollouts", color="tab:red", alpha=0.5)
     line(va, validated, "val/va/mean", "held-out rollouts", color="tab:red", marker="o")
     va.set(title="Visual advantage", xlabel="step", ylabel="mean over tokens, nats", ylim=(0, None))

@@ -22,8 +22,9 @@ from verl.utils.metric import reduce_metrics
 from verl.utils.seqlen_balancing import log_seqlen_unbalance
 
 from verl_vaopd.algorithm import visual_advantage
-from verl_vaopd.trainer.coefficients import Coefficients, compute_coefficients, va_statistics
-from verl_vaopd.trainer.config import VAOPDConfig
+from verl_vaopd.trainer.advantages import group_advantages
+from verl_vaopd.trainer.coefficients import compute_coefficients, va_statistics
+from verl_vaopd.trainer.config import ANSWERED_BY_TEACHER, DISTILLATION, POLICY_GRADIENT, VAOPDConfig
 from verl_vaopd.trainer.gauges import TrainingGauges
 from verl_vaopd.trainer.order import order_rows
 from verl_vaopd.trainer.run_log import RunLog
@@ -31,8 +32,7 @@ from verl_vaopd.trainer.vision import clear_views, fetch_thumbnails
 from verl_vaopd.trainer.workers import TeacherWorker, VAOPDWorker, hidden_states_stay
 
 TEACHER_FIELDS = ["uid", "input_ids", "response_mask"]
-STUDENT_FIELDS = [*TEACHER_FIELDS, "rollout_log_probs", "token_weights", "high_va"]
-
+STUDENT_FIELDS = [*TEACHER_FIELDS, "rollout_log_probs", "token_weights"]
 SCORE_FIELDS = {"sampled": ("logp_original", "logp_pixelated"), "distribution": ("view_kl", "view_gain")}
 
 
@@ -79,7 +79,7 @@ class VAOPDTrainer(PPOTrainerSync):
         """After the host's: this package's worker class, the teacher's pool, and the settings workers need."""
         super()._init_resource_pool_mgr()
         self.role_worker_mapping[Role.ActorRollout] = ray.remote(VAOPDWorker)
-        if self.vaopd.teacher.placement == "separate":
+        if self.vaopd.uses_teacher and self.vaopd.teacher.placement == "separate":
             teacher = self.vaopd.teacher
             self.resource_pool_manager.resource_pool_spec["teacher_pool"] = [teacher.n_gpus_per_node] * teacher.nnodes
             self.mapping[Role.TeacherModel] = "teacher_pool"
@@ -91,8 +91,9 @@ class VAOPDTrainer(PPOTrainerSync):
     def _setup(self):
         """The host's; then the teacher's worker group, if it has one of its own."""
         route = "stay" if self.hidden_states_stay else "go through TransferQueue"
-        placement = self.vaopd.teacher.placement
-        self.run_log.say(f"loading student and teacher ({placement}; hidden states {route}), starting vLLM")
+        placement = self.vaopd.teacher.placement if self.vaopd.uses_teacher else None
+        teacher = f" and teacher ({placement}; hidden states {route})" if placement else ""
+        self.run_log.say(f"{self.vaopd.method}: loading student{teacher}, starting vLLM")
         # The host names worker processes by random letters; in Ray's dashboard the name is to say what they hold.
         holds = "student_and_teacher_" if placement == "colocated" else "student_"
         trainer_base.RayWorkerGroup = partial(RayWorkerGroup, name_prefix=holds)
@@ -100,8 +101,8 @@ class VAOPDTrainer(PPOTrainerSync):
             super()._setup()
         finally:
             trainer_base.RayWorkerGroup = RayWorkerGroup
-        if self.vaopd.teacher.placement == "colocated":
-            self.teacher_wg = self.actor_rollout_wg
+        if placement != "separate":
+            self.teacher_wg = self.actor_rollout_wg  # without a teacher nothing asks it to score
             return
         self.teacher_wg = RayWorkerGroup(
             resource_pool=self.resource_pool_manager.get_resource_pool(Role.TeacherModel),
@@ -116,7 +117,8 @@ class VAOPDTrainer(PPOTrainerSync):
     def on_init_end(self):
         """After the host's first weight sync: forget logged steps that a resumed run will do again."""
         super().on_init_end()
-        self.run_log.truncate(self.global_steps)
+        if not self.config.trainer.val_only:
+            self.run_log.truncate(self.global_steps)
 
     def on_validate_begin(self):
         self.run_log.say(f"validating on {len(self.val_dataset)} held-out problems")
@@ -161,10 +163,12 @@ class VAOPDTrainer(PPOTrainerSync):
         if len(batch) != wanted:
             raise RuntimeError(f"{len(batch)} rollouts came, {wanted} were asked for: progress.log names the rows")
         batch = self._balance_batch(batch, metrics=metrics)
-        with marked_timer("teacher", timing_raw, color="olive"):
-            self._score_views(batch)
+        if self.vaopd.uses_teacher:
+            with marked_timer("teacher", timing_raw, color="olive"):
+                self._score_views(batch)
         with marked_timer("coefficients", timing_raw, color="brown"):
-            self._write_coefficients(batch, metrics)
+            write = self._write_advantages if self.vaopd.method in POLICY_GRADIENT else self._write_coefficients
+            write(batch, metrics)
         with marked_timer("student", timing_raw, color="red"):
             self._update_student(batch, metrics)
         return batch
@@ -194,23 +198,42 @@ class VAOPDTrainer(PPOTrainerSync):
         selected.extra_info["scores_only"] = scores_only
         self.teacher_wg.score_views(selected)
 
-    def _read_scores(self, batch: KVBatchMeta) -> tuple[dict, torch.Tensor, list[str], list[int]]:
-        """Scalars of the real rows, padded to the longest response; and those rows' uids and places in the batch.
+    def _read_tokens(self, batch: KVBatchMeta, *names: str) -> tuple[dict, torch.Tensor, list[str], list[int]]:
+        """Numbers per token of the real rows, padded to the longest response; their mask; and those rows' uids and
+        places in the batch.
 
         Rows that the host added to make the batch divisible by the ranks are absent.
         """
-        names = SCORE_FIELDS[self.vaopd.score]
         real = [index for index, tag in enumerate(batch.tags) if not tag.get("is_padding", False)]
         data = tq.kv_batch_get(
             keys=[batch.keys[index] for index in real],
             partition_id=batch.partition_id,
             select_fields=["uid", "response_mask", *names],
         )
-        scores = {name: pad_rows(data[name]) for name in names}
+        mask = pad_rows(data["response_mask"]).bool()
+        return {name: pad_rows(data[name]) for name in names}, mask, list(data["uid"]), real
+
+    def _write_tokens(self, batch: KVBatchMeta, real: list[int], columns: dict[str, torch.Tensor]) -> None:
+        """Columns [real rows, T] to the batch's rows in TransferQueue; rows that the host added get zeros."""
+        rows = {place: row for row, place in enumerate(real)}
+        nested = {
+            name: [
+                values[rows[place], : tag["response_len"]].float()
+                if place in rows
+                else torch.zeros(tag["response_len"])
+                for place, tag in enumerate(batch.tags)
+            ]
+            for name, values in columns.items()
+        }
+        put_fields(batch, {name: torch.nested.as_nested_tensor(v, layout=torch.jagged) for name, v in nested.items()})
+
+    def _read_scores(self, batch: KVBatchMeta) -> tuple[dict, torch.Tensor, list[str], list[int]]:
+        """The teacher's two scores, named as :func:`compute_coefficients` takes them; see :meth:`_read_tokens`."""
+        scores, mask, uids, real = self._read_tokens(batch, *SCORE_FIELDS[self.vaopd.score])
         if "view_gain" in scores:  # Eq. 2 takes the difference of the two log-probabilities, which this is
             gain = scores.pop("view_gain")
             scores |= {"logp_original": gain, "logp_pixelated": torch.zeros_like(gain)}
-        return scores, pad_rows(data["response_mask"]).bool(), list(data["uid"]), real
+        return scores, mask, uids, real
 
     def _write_coefficients(self, batch: KVBatchMeta, metrics: dict) -> None:
         """Eq. 2-6 on the driver: reads two scalars per token, writes one coefficient and one bit."""
@@ -219,25 +242,31 @@ class VAOPDTrainer(PPOTrainerSync):
         result = compute_coefficients(
             **scores, response_mask=mask, prompt_ids=uids, config=self.vaopd, rollout_ids=rollout_ids
         )
-        coefficients = result.coefficients * self.mini_batches  # each update is the mean over its own prompts
-
-        columns = {"token_weights": [], "high_va": []}
-        rows = {place: row for row, place in enumerate(real)}
-        for place, tag in enumerate(batch.tags):
-            length = tag["response_len"]
-            row = rows.get(place)
-            nothing = torch.zeros(length)
-            columns["token_weights"].append(nothing if row is None else coefficients[row, :length])
-            columns["high_va"].append(nothing if row is None else result.high_va[row, :length].float())
-        nested = {k: torch.nested.as_nested_tensor(v, layout=torch.jagged) for k, v in columns.items()}
-        put_fields(batch, nested)
-
-        if self.vaopd.degraded_view:
+        # Each update is the mean over its own prompts.
+        self._write_tokens(
+            batch, real, {"token_weights": result.coefficients * self.mini_batches, "high_va": result.high_va}
+        )
+        if self.vaopd.scores_va:
             metrics.update(self._va_statistics(result.va, result.score, mask))
             metrics["va/zero_rollouts"] = float((result.mean_score == 0).float().mean())
         metrics["weights/rollout_max"] = float(result.rollout_weights.max())
         metrics["weights/rollout_spread"] = float(sibling_spread(result.rollout_weights, uids))
-        self.run_log.rollouts(self.global_steps, self._rollout_rows(batch, real, uids, mask, result))
+        per_token = {"va": result.va, "coefficient": result.coefficients, "high_va": result.high_va.int()}
+        if self.vaopd.score == "distribution":
+            per_token["view_kl"] = result.score
+        self._log_rollouts(batch, real, uids, {"rollout_weight": result.rollout_weights}, per_token)
+
+    def _write_advantages(self, batch: KVBatchMeta, metrics: dict) -> None:
+        """verl's GRPO on the driver: reads the rewards, writes one advantage and one weight per token."""
+        rewards, mask, uids, real = self._read_tokens(batch, "rm_scores")
+        mode, by_std = self.config.actor_rollout_ref.actor.loss_agg_mode, self.config.algorithm.norm_adv_by_std_in_grpo
+        result = group_advantages(rewards["rm_scores"], mask, uids, mode, by_std)
+        self._write_tokens(batch, real, {"token_weights": result.weights, "advantages": result.advantages})
+        per_rollout = result.advantages[:, 0]
+        metrics["policy/advantage_abs"] = float(per_rollout.abs().mean())
+        metrics["policy/no_signal"] = float((per_rollout == 0).float().mean())
+        per_token = {"coefficient": result.weights * result.advantages}
+        self._log_rollouts(batch, real, uids, {"advantage": per_rollout}, per_token)
 
     def _rollout_ids(self, batch: KVBatchMeta, real: list[int]) -> list[bytes]:
         """What a random choice among a rollout's tokens hangs on: the step and the response, not uids or places."""
@@ -255,8 +284,10 @@ class VAOPDTrainer(PPOTrainerSync):
     def _update_student(self, batch: KVBatchMeta, metrics: dict) -> None:
         """One optimiser step for each mini-batch on sum(coefficient * KL_t)."""
         actor = self.config.actor_rollout_ref.actor
-        travels = [] if self.hidden_states_stay else ["teacher_hidden"]
-        selected = self._select(batch, [*STUDENT_FIELDS, *travels])
+        distils = self.vaopd.method in DISTILLATION
+        travels = ["teacher_hidden"] if distils and not self.hidden_states_stay else []
+        own = ["high_va"] if distils else ["advantages"]
+        selected = self._select(batch, [*STUDENT_FIELDS, *own, *travels])
         selected.extra_info.update(
             {
                 "global_batch_size": len(batch),
@@ -270,23 +301,20 @@ class VAOPDTrainer(PPOTrainerSync):
         # Only the first mini-batch runs the weights that vLLM sampled with.
         first = {name: output["metrics"][name][0] for name in ("drift_sum", "drift_max", "tokens")}
         student = reduce_metrics(output["metrics"])
-        tokens, high = student["tokens"], student["high_tokens"]
-        low_sum = student["kl_sum"] - student["kl_high_sum"]
         metrics.update(
             {
                 "loss": student["loss"],
                 "grad_norm": student["grad_norm"],
                 "lr": student["lr"],
-                "kl/mean": student["kl_sum"] / tokens,
-                "kl/high": student["kl_high_sum"] / high if high else 0.0,  # all of them may be masked
-                "kl/low": low_sum / (tokens - high) if tokens > high else 0.0,
-                "drift/mean": first["drift_sum"] / first["tokens"],
-                "drift/max": first["drift_max"],
+                **(kl_metrics(student) if distils else policy_metrics(student)),
                 "perf/student_memory_gb": student["perf/max_memory_allocated_gb"],
             }
         )
+        if self.vaopd.method not in ANSWERED_BY_TEACHER:  # vLLM's log-probabilities are the student's
+            metrics["drift/mean"] = first["drift_sum"] / first["tokens"]
+            metrics["drift/max"] = first["drift_max"]
         limit = self.vaopd.max_drift
-        if limit is not None and metrics["drift/mean"] > limit:
+        if limit is not None and metrics.get("drift/mean", 0.0) > limit:
             raise RuntimeError(
                 f"log-probabilities of vLLM and of the trainer differ by {metrics['drift/mean']:.2e} nats on average "
                 f"(vaopd.max_drift={limit}): they do not run the same model"
@@ -309,7 +337,7 @@ class VAOPDTrainer(PPOTrainerSync):
     def _score_validation(self, batch: KVBatchMeta) -> None:
         """VA of held-out rollouts, kept for :meth:`_validate`."""
         uids = [key.split("_")[0] for key in batch.keys]
-        if not self.vaopd.degraded_view:
+        if not self.vaopd.scores_va:
             clear_views(uids)
             return
         offloaded = self.config.actor_rollout_ref.rollout.free_cache_engine
@@ -340,7 +368,9 @@ class VAOPDTrainer(PPOTrainerSync):
         if self._in_training:  # the host merges the metrics into the step's
             self.run_log.keep_best(self.global_steps, reply["val/accuracy"], self.config.trainer.default_local_dir)
         else:
-            self._log({"step": self.global_steps, "time/wall": time.time(), **reply})
+            # What is only evaluated may have been trained before, by supervised fine-tuning.
+            trained = self.run_log.chosen() if self.config.trainer.val_only else None
+            self._log({"step": (trained or {}).get("step", self.global_steps), "time/wall": time.time(), **reply})
         return {**metrics, **reply}
 
     # ------------------------------------------------------------------ logging
@@ -350,17 +380,21 @@ class VAOPDTrainer(PPOTrainerSync):
         self.run_log.metrics(record)
         self.gauges.set(record)
 
-    def _rollout_rows(self, batch, real: list[int], uids: list[str], mask, result: Coefficients) -> list[dict]:
-        """Token by token: what the first few prompts' rollouts said and how each token was weighed."""
+    def _log_rollouts(self, batch, real: list[int], uids: list[str], per_rollout: dict, per_token: dict) -> None:
+        """Token by token: what the first few prompts' rollouts said and how each token was weighed.
+
+        Args:
+            per_rollout: name -> [real rows]; per_token: name -> [real rows, T].
+        """
         prompts = list(dict.fromkeys(uids))[: self.vaopd.log_rollout_prompts]
         chosen = [row for row, uid in enumerate(uids) if uid in prompts]
-        columns = {"va": result.va, "coefficient": result.coefficients, "high_va": result.high_va.int()}
-        if self.vaopd.score == "distribution":
-            columns["view_kl"] = result.score
-        rows = self._token_rows(batch, [real[row] for row in chosen], {k: v[chosen] for k, v in columns.items()})
+        rows = self._token_rows(
+            batch, [real[row] for row in chosen], {name: values[chosen] for name, values in per_token.items()}
+        )
         for row, record in zip(chosen, rows, strict=True):
-            record |= {"prompt": prompts.index(uids[row]), "rollout_weight": float(result.rollout_weights[row])}
-        return rows
+            record |= {"prompt": prompts.index(uids[row])}
+            record |= {name: float(values[row]) for name, values in per_rollout.items()}
+        self.run_log.rollouts(self.global_steps, rows)
 
     def _validation_rows(self, batch: KVBatchMeta, va, view_kl) -> list[dict]:
         """Token by token: VA of the first held-out problems by id, the same ones at each validation."""
@@ -387,6 +421,7 @@ class VAOPDTrainer(PPOTrainerSync):
         rows = []
         for index, (prompt, response, reward, info, uid) in enumerate(fields):
             values = {name: column[index, : len(response)].tolist() for name, column in columns.items()}
+            mean_va = {"mean_va": sum(values["va"]) / len(response)} if "va" in values else {}
             rows.append(
                 {
                     "id": info.get("id"),
@@ -395,7 +430,7 @@ class VAOPDTrainer(PPOTrainerSync):
                     "tokens": [decode([token]) for token in response],
                     "token_ids": response.tolist(),
                     "accuracy": float(reward.sum()),
-                    "mean_va": sum(values["va"]) / len(response),
+                    **mean_va,
                     **values,
                 }
             )
@@ -417,14 +452,47 @@ class VAOPDTrainer(PPOTrainerSync):
         metrics["tokens_per_s"] = sum(tag["seq_len"] for tag in batch.tags) / timing_raw["step"]
         metrics["time/wall"] = time.time()
         self._log(metrics)
-        va = ""
-        if self.vaopd.degraded_view:
-            va = f"VA {metrics['va/mean']:.4f} (top 10%: {metrics['va/top10_share']:.0%})  "
         self.run_log.say(
-            f"step {global_steps}/{self.planned_steps}  loss {metrics['loss']:.4f}  "
-            f"KL high {metrics['kl/high']:.4f} low {metrics['kl/low']:.4f}  {va}accuracy {metrics['accuracy']:.1%}  "
-            f"drift {metrics['drift/mean']:.1e}  {timing_raw['step']:.1f} s"
+            f"step {global_steps}/{self.planned_steps}  loss {metrics['loss']:.4f}  {shown(metrics)}"
+            f"accuracy {metrics['accuracy']:.1%}  {timing_raw['step']:.1f} s"
         )
+
+
+SHOWN = (
+    ("kl/high", "KL high {:.4f}"),
+    ("kl/low", "low {:.4f}"),
+    ("va/mean", "VA {:.4f}"),
+    ("va/top10_share", "(top 10%: {:.0%})"),
+    ("policy/entropy", "entropy {:.4f}"),
+    ("papo/perception_kl", "perception KL {:.4f}"),
+    ("drift/mean", "drift {:.1e}"),
+)
+
+
+def shown(metrics: dict) -> str:
+    """Of the metrics in ``SHOWN`` those that the method has, as a part of a line."""
+    return "".join(text.format(metrics[name]) + "  " for name, text in SHOWN if name in metrics)
+
+
+def kl_metrics(student: dict) -> dict[str, float]:
+    """Means over tokens, from the sums of :class:`~verl_vaopd.student.objectives.Distillation`."""
+    tokens, high = student["tokens"], student["high_tokens"]
+    low_sum = student["kl_sum"] - student["kl_high_sum"]
+    return {
+        "kl/mean": student["kl_sum"] / tokens,
+        "kl/high": student["kl_high_sum"] / high if high else 0.0,  # all of them may be masked
+        "kl/low": low_sum / (tokens - high) if tokens > high else 0.0,
+    }
+
+
+def policy_metrics(student: dict) -> dict[str, float]:
+    """Means over tokens, from the sums of :class:`~verl_vaopd.student.objectives.PolicyGradient`."""
+    tokens, masked = student["tokens"], student.get("masked_tokens", 0)
+    metrics = {"policy/entropy": student["entropy_sum"] / tokens, "policy/clipped": student["clipped_sum"] / tokens}
+    if masked:
+        metrics["papo/perception_kl"] = student["perception_kl_sum"] / masked
+        metrics["papo/masked_entropy"] = student["masked_entropy_sum"] / masked
+    return metrics
 
 
 def pad_rows(rows: torch.Tensor) -> torch.Tensor:

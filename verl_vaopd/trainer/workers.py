@@ -12,8 +12,10 @@ from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 
 import verl_vaopd.student.engine
 import verl_vaopd.teacher.engine  # noqa: F401  (both register their engines)
+from verl_vaopd.algorithm import fused_linear_forward_kl, fused_linear_reverse_kl
+from verl_vaopd.student.objectives import Distillation, PolicyGradient
 from verl_vaopd.teacher.head import load_lm_head
-from verl_vaopd.trainer.config import VAOPDConfig
+from verl_vaopd.trainer.config import DISTILLATION, POLICY_GRADIENT, VAOPDConfig
 from verl_vaopd.trainer.vision import fetch_views
 
 
@@ -37,7 +39,7 @@ def row_keys(data: TensorDict) -> list[tuple[str, bytes]]:
 
 
 class StudentTrainingWorker(TrainingWorker):
-    """The host's training worker that fetches the images of its rows and holds the teacher's frozen head."""
+    """The host's training worker that fetches the images of its rows and holds its method's objective."""
 
     def __init__(self, config: TrainingWorkerConfig):
         init_process_group()
@@ -48,23 +50,33 @@ class StudentTrainingWorker(TrainingWorker):
         """Take the teacher's hidden states of rows that this worker will train on next."""
         self.handed_over = dict(zip(row_keys(data), teacher_hidden.unbind(), strict=True))
 
-    def attach_teacher_head(self, config: VAOPDConfig, vocab_size: int) -> None:
-        dtype = self.engine._autocast_dtype
-        self.engine.teacher_head = load_lm_head(config.teacher.path).to(get_device_id(), dtype)
-        self.engine.vocab_size = vocab_size
-        self.engine.chunk_size = config.chunk_size
+    def attach_objective(self, config: VAOPDConfig, vocab_size: int, actor, temperature: float) -> None:
+        """Give the engine what its method minimises, and for distillation the teacher's head.
+
+        Args:
+            actor: verl's actor config; temperature: of the rollouts.
+        """
+        engine = self.engine
+        engine.vocab_size, engine.chunk_size = vocab_size, config.chunk_size
+        if config.method in POLICY_GRADIENT:
+            engine.objective = PolicyGradient(actor, temperature, config.papo if config.method == "papo" else None)
+        elif config.method in DISTILLATION:
+            forward = config.method == "offpolicy_kd"
+            engine.objective = Distillation(fused_linear_forward_kl if forward else fused_linear_reverse_kl)
+            engine.teacher_head = load_lm_head(config.teacher.path).to(get_device_id(), engine._autocast_dtype)
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="train"), blocking=False)
     def train_mini_batch(self, data: TensorDict) -> TensorDict:
         uids = prompts_with_images(data, self.engine.layout.image_token_id)
-        self.engine.vision, _ = fetch_views(uids, degraded=False)
-        if "teacher_hidden" not in data.keys():
+        objective = self.engine.objective
+        self.engine.vision, self.engine.second_view = fetch_views(uids, degraded=objective.views == 2)
+        if "teacher_hidden" in objective.fields and "teacher_hidden" not in data.keys():
             hidden = [self.handed_over[key] for key in row_keys(data)]
             data["teacher_hidden"] = torch.nested.as_nested_tensor(hidden, layout=torch.jagged)
         try:
             return super().train_mini_batch(data)
         finally:
-            self.engine.vision, self.handed_over = {}, {}
+            self.engine.vision, self.engine.second_view, self.handed_over = {}, {}, {}
 
 
 class TeacherWorker(TrainingWorker):
@@ -132,8 +144,9 @@ class VAOPDWorker(ActorRolloutRefWorker):
         super().init_model()
         config: VAOPDConfig = omega_conf_to_dataclass(self.config.vaopd)
         vocab_size = self.config.vaopd_vocab_size
-        self.actor.attach_teacher_head(config, vocab_size)
-        if config.teacher.placement == "colocated":
+        actor = omega_conf_to_dataclass(self.config.actor)
+        self.actor.attach_objective(config, vocab_size, actor, self.config.rollout.temperature)
+        if config.uses_teacher and config.teacher.placement == "colocated":
             self.teacher = TeacherWorker(config, vocab_size)
             self.teacher.reset()
             self.set_dispatch_collect(mesh_name="teacher", **self.teacher.get_dispatch_collect())

@@ -1,0 +1,29 @@
+# shellcheck shell=bash
+# What the recipes of Table 1 share: each is the primary setting (recipes/vaopd_8b_2b_geo3k.sh) with another objective.
+#
+#   bash recipes/table1/METHOD.sh [--tiny] [--dry-run] [hydra overrides]
+#
+#   --tiny        on tiny models without a GPU instead (recipes/vaopd_tiny_cpu.sh)
+#   --dry-run     compose and check the config, print it and the commands; run nothing
+#
+#   RUN_DIR       the run's folder, default outputs/table1/METHOD (outputs/table1_tiny/METHOD)
+#   ANSWERS_DIR   the teacher's answers, default outputs/table1/answers (outputs/table1_tiny/answers); made once by the
+#                 first recipe that learns from them
+#
+# The other variables of those two recipes hold as well.
+run_method() {
+  local method="$1" recipe=vaopd_8b_2b_geo3k group=table1 argument arguments=()
+  local recipes
+  recipes="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+  shift
+  for argument in "$@"; do
+    if [[ "$argument" == --tiny ]]; then recipe=vaopd_tiny_cpu group=table1_tiny; else arguments+=("$argument"); fi
+  done
+  local outputs="${recipes%/*}/outputs/$group"
+  export RUN_DIR="${RUN_DIR:-$outputs/$method}"
+  exec bash "$recipes/$recipe.sh" \
+    vaopd.method="$method" \
+    vaopd.answers="${ANSWERS_DIR:-$outputs/answers}" \
+    trainer.experiment_name="${group}_$method" \
+    "${arguments[@]}"
+}
