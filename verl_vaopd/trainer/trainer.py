@@ -364,13 +364,14 @@ class VAOPDTrainer(PPOTrainerSync):
         reply = {f"val/{name}": value for name, value in self._validation_va.items()}
         reply["val/accuracy"] = sum(accuracy) / len(accuracy)
         va = f", mean VA {reply['val/va/mean']:.4f} nats" if self._validation_va else ""
-        self.run_log.say(f"validation at step {self.global_steps}: accuracy {reply['val/accuracy']:.1%}{va}")
+        # What is only evaluated may have been trained before, by supervised fine-tuning.
+        trained = self.run_log.chosen() if self.config.trainer.val_only else None
+        step = trained["step"] if trained else self.global_steps
+        self.run_log.say(f"validation at step {step}: accuracy {reply['val/accuracy']:.1%}{va}")
         if self._in_training:  # the host merges the metrics into the step's
             self.run_log.keep_best(self.global_steps, reply["val/accuracy"], self.config.trainer.default_local_dir)
         else:
-            # What is only evaluated may have been trained before, by supervised fine-tuning.
-            trained = self.run_log.chosen() if self.config.trainer.val_only else None
-            self._log({"step": (trained or {}).get("step", self.global_steps), "time/wall": time.time(), **reply})
+            self._log({"step": step, "time/wall": time.time(), **reply})
         return {**metrics, **reply}
 
     # ------------------------------------------------------------------ logging
