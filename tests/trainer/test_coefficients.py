@@ -7,7 +7,7 @@ from tests.algorithm.reference import random_case
 from verl_vaopd.algorithm import masked_tokens
 from verl_vaopd.trainer.coefficients import compute_coefficients, va_statistics
 from verl_vaopd.trainer.config import TeacherConfig, VAOPDConfig
-from verl_vaopd.trainer.trainer import sibling_spread
+from verl_vaopd.trainer.step_metrics import sibling_spread
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]]).bool()
 PROMPTS = ["a", "a", "b", "b"]

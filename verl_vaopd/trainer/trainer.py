@@ -28,7 +28,9 @@ from verl_vaopd.trainer.config import ANSWERED_BY_TEACHER, DISTILLATION, POLICY_
 from verl_vaopd.trainer.gauges import TrainingGauges
 from verl_vaopd.trainer.order import order_rows
 from verl_vaopd.trainer.run_log import RunLog
-from verl_vaopd.trainer.vision import clear_views, fetch_thumbnails
+from verl_vaopd.trainer.step_metrics import kl_metrics, policy_metrics, shown, sibling_spread
+from verl_vaopd.trainer.token_log import TokenLog
+from verl_vaopd.trainer.vision import clear_views
 from verl_vaopd.trainer.workers import TeacherWorker, VAOPDWorker, hidden_states_stay
 
 TEACHER_FIELDS = ["uid", "input_ids", "response_mask"]
@@ -58,6 +60,11 @@ class VAOPDTrainer(PPOTrainerSync):
         self._validation_va: dict[str, float] = {}
         # The host looks for finished rollouts every 2 s, which on small models is longer than the generation.
         self.replay_buffer.poll_interval = self.vaopd.poll_interval
+
+    def _init_tokenizer(self):
+        """After the host's: the log of rollouts, which decodes tokens."""
+        super()._init_tokenizer()
+        self.token_log = TokenLog(self.run_log, self.tokenizer, self.vaopd)
 
     def _build_replay_buffer(self):
         """The host's, told to hand validation rollouts to the teacher before the host drops them."""
@@ -254,7 +261,9 @@ class VAOPDTrainer(PPOTrainerSync):
         per_token = {"va": result.va, "coefficient": result.coefficients, "high_va": result.high_va.int()}
         if self.vaopd.score == "distribution":
             per_token["view_kl"] = result.score
-        self._log_rollouts(batch, real, uids, {"rollout_weight": result.rollout_weights}, per_token)
+        self.token_log.training(
+            self.global_steps, batch, real, uids, {"rollout_weight": result.rollout_weights}, per_token
+        )
 
     def _write_advantages(self, batch: KVBatchMeta, metrics: dict) -> None:
         """verl's GRPO on the driver: reads the rewards, writes one advantage and one weight per token."""
@@ -266,7 +275,7 @@ class VAOPDTrainer(PPOTrainerSync):
         metrics["policy/advantage_abs"] = float(per_rollout.abs().mean())
         metrics["policy/no_signal"] = float((per_rollout == 0).float().mean())
         per_token = {"coefficient": result.weights * result.advantages}
-        self._log_rollouts(batch, real, uids, {"advantage": per_rollout}, per_token)
+        self.token_log.training(self.global_steps, batch, real, uids, {"advantage": per_rollout}, per_token)
 
     def _rollout_ids(self, batch: KVBatchMeta, real: list[int]) -> list[bytes]:
         """What a random choice among a rollout's tokens hangs on: the step and the response, not uids or places."""
@@ -355,7 +364,8 @@ class VAOPDTrainer(PPOTrainerSync):
         score = scores.pop("view_kl", None)
         va = visual_advantage(**scores, response_mask=mask)
         self._validation_va = self._va_statistics(va, score, mask)
-        self.run_log.rollouts(self.global_steps, self._validation_rows(batch, va, score), kind="validation")
+        per_token = {"va": va} if score is None else {"va": va, "view_kl": score}
+        self.token_log.validation(self.global_steps, batch, per_token)
         clear_views(uids)
 
     def _validate(self) -> dict[str, float]:
@@ -381,62 +391,6 @@ class VAOPDTrainer(PPOTrainerSync):
         self.run_log.metrics(record)
         self.gauges.set(record)
 
-    def _log_rollouts(self, batch, real: list[int], uids: list[str], per_rollout: dict, per_token: dict) -> None:
-        """Token by token: what the first few prompts' rollouts said and how each token was weighed.
-
-        Args:
-            per_rollout: name -> [real rows]; per_token: name -> [real rows, T].
-        """
-        prompts = list(dict.fromkeys(uids))[: self.vaopd.log_rollout_prompts]
-        chosen = [row for row, uid in enumerate(uids) if uid in prompts]
-        rows = self._token_rows(
-            batch, [real[row] for row in chosen], {name: values[chosen] for name, values in per_token.items()}
-        )
-        for row, record in zip(chosen, rows, strict=True):
-            record |= {"prompt": prompts.index(uids[row])}
-            record |= {name: float(values[row]) for name, values in per_rollout.items()}
-        self.run_log.rollouts(self.global_steps, rows)
-
-    def _validation_rows(self, batch: KVBatchMeta, va, view_kl) -> list[dict]:
-        """Token by token: VA of the first held-out problems by id, the same ones at each validation."""
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_info"])
-        ids = [str(info.get("id", info.get("index"))) for info in list(data["extra_info"])]
-        chosen = sorted(range(len(ids)), key=lambda row: (ids[row], batch.keys[row]))
-        chosen = chosen[: self.vaopd.log_validation_rollouts]
-        columns = {"va": va} if view_kl is None else {"va": va, "view_kl": view_kl}
-        return self._token_rows(batch, chosen, {name: values[chosen] for name, values in columns.items()})
-
-    def _token_rows(self, batch: KVBatchMeta, places: list[int], columns: dict[str, torch.Tensor]) -> list[dict]:
-        """What the rollouts at ``places`` of the batch said, with ``columns`` [places, T] cut to their lengths."""
-        if not places:
-            return []
-        data = tq.kv_batch_get(
-            keys=[batch.keys[place] for place in places],
-            partition_id=batch.partition_id,
-            select_fields=["uid", "prompts", "responses", "rm_scores", "extra_info"],
-        )
-        names = ("prompts", "responses", "rm_scores")
-        fields = zip(*(data[name].unbind() for name in names), list(data["extra_info"]), list(data["uid"]), strict=True)
-        images = {uid: self.run_log.image(image) for uid, image in fetch_thumbnails(list(data["uid"])).items()}
-        decode = self.tokenizer.decode
-        rows = []
-        for index, (prompt, response, reward, info, uid) in enumerate(fields):
-            values = {name: column[index, : len(response)].tolist() for name, column in columns.items()}
-            mean_va = {"mean_va": sum(values["va"]) / len(response)} if "va" in values else {}
-            rows.append(
-                {
-                    "id": info.get("id"),
-                    "question": decode(prompt, skip_special_tokens=True),
-                    "image": images.get(uid),
-                    "tokens": [decode([token]) for token in response],
-                    "token_ids": response.tolist(),
-                    "accuracy": float(reward.sum()),
-                    **mean_va,
-                    **values,
-                }
-            )
-        return rows
-
     def _compute_metrics(self, batch: KVBatchMeta, metrics, timing_raw, global_steps, epoch):
         """Differs from the host's: no advantages or returns exist. Also the end of the step's images."""
         real = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
@@ -459,43 +413,6 @@ class VAOPDTrainer(PPOTrainerSync):
         )
 
 
-SHOWN = (
-    ("kl/high", "KL high {:.4f}"),
-    ("kl/low", "low {:.4f}"),
-    ("va/mean", "VA {:.4f}"),
-    ("va/top10_share", "(top 10%: {:.0%})"),
-    ("policy/entropy", "entropy {:.4f}"),
-    ("papo/perception_kl", "perception KL {:.4f}"),
-    ("drift/mean", "drift {:.1e}"),
-)
-
-
-def shown(metrics: dict) -> str:
-    """Of the metrics in ``SHOWN`` those that the method has, as a part of a line."""
-    return "".join(text.format(metrics[name]) + "  " for name, text in SHOWN if name in metrics)
-
-
-def kl_metrics(student: dict) -> dict[str, float]:
-    """Means over tokens, from the sums of :class:`~verl_vaopd.student.objectives.Distillation`."""
-    tokens, high = student["tokens"], student["high_tokens"]
-    low_sum = student["kl_sum"] - student["kl_high_sum"]
-    return {
-        "kl/mean": student["kl_sum"] / tokens,
-        "kl/high": student["kl_high_sum"] / high if high else 0.0,  # all of them may be masked
-        "kl/low": low_sum / (tokens - high) if tokens > high else 0.0,
-    }
-
-
-def policy_metrics(student: dict) -> dict[str, float]:
-    """Means over tokens, from the sums of :class:`~verl_vaopd.student.objectives.PolicyGradient`."""
-    tokens, masked = student["tokens"], student.get("masked_tokens", 0)
-    metrics = {"policy/entropy": student["entropy_sum"] / tokens, "policy/clipped": student["clipped_sum"] / tokens}
-    if masked:
-        metrics["papo/perception_kl"] = student["perception_kl_sum"] / masked
-        metrics["papo/masked_entropy"] = student["masked_entropy_sum"] / masked
-    return metrics
-
-
 def pad_rows(rows: torch.Tensor) -> torch.Tensor:
     """[N, longest] from a batch of rows of any lengths, zero padded on the right."""
     return torch.nn.utils.rnn.pad_sequence(list(rows.unbind()), batch_first=True)
@@ -504,12 +421,3 @@ def pad_rows(rows: torch.Tensor) -> torch.Tensor:
 def put_fields(batch: KVBatchMeta, fields: dict[str, torch.Tensor]) -> None:
     """Write columns (nested tensors, one row a key) to the batch's rows in TransferQueue."""
     tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=tu.get_tensordict(fields))
-
-
-def sibling_spread(weights: torch.Tensor, prompt_ids: list) -> float:
-    """Mean over prompts of the largest minus the smallest rollout weight among siblings."""
-    spreads = []
-    for prompt in set(prompt_ids):
-        own = weights[torch.tensor([other == prompt for other in prompt_ids])]
-        spreads.append(own.max() - own.min())
-    return float(torch.stack(spreads).mean())
