@@ -44,3 +44,17 @@ def mixed_rows(path: Path, count: int) -> Path:
         rows.append(row)
     pq.write_table(pa.Table.from_pylist(rows), path)
     return path
+
+
+def one_question(path: Path, count: int) -> Path:
+    """Rows that tokenise to the same number of tokens."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from verl_vaopd.data.synthetic_geometry import make_row
+
+    rows = [make_row("train", index) for index in range(count)]
+    for row in rows:
+        row["prompt"] = [{"role": "user", "content": "<image>Add the numbers."}]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path

@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.slurm_cluster import SlurmCluster, missing_programs
 from tests.stack import ROOT, mixed_rows, records, run
@@ -92,8 +93,11 @@ def expected_gauges(record: dict) -> dict[str, float]:
 
 @pytest.mark.stack
 def test_ray_job_on_two_nodes(two_ray_nodes, tmp_path):
-    """``ray job submit`` of the recipe with NNODES=2: one FSDP rank and one vLLM replica a node, a teacher that is the
-    student, so the loss is 0; its gauges as Prometheus scrapes them; the names in the dashboard's list of actors."""
+    """``ray job submit`` of the recipe with NNODES=2: one FSDP rank and one vLLM replica a node.
+
+    The teacher is the student, so the loss is 0; tokens are weighed by the KL between its views. Gauges as Prometheus
+    scrapes them; the names in the dashboard's list of actors.
+    """
     from verl_vaopd.tiny.models import random_models
 
     env, ports = two_ray_nodes
@@ -109,6 +113,7 @@ def test_ray_job_on_two_nodes(two_ray_nodes, tmp_path):
         "actor_rollout_ref.actor.ppo_mini_batch_size=2",
         "actor_rollout_ref.model.enable_gradient_checkpointing=true",
         "actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=2",
+        "vaopd.score=distribution",
         "vaopd.max_drift=1e-5",
         "actor_rollout_ref.actor.optim.lr=1e-9",
         f"trainer.total_training_steps={steps}",
@@ -153,7 +158,7 @@ def test_ray_job_on_two_nodes(two_ray_nodes, tmp_path):
     assert [record["step"] for record in logged] == list(range(1, steps + 1))
     for record in logged:
         assert abs(record["loss"]) < 1e-6 and record["drift/mean"] < 1e-5
-        assert record["va/mean"] > 0.01
+        assert record["va/mean"] > 0.01 and record["va_distribution/mean"] > 0.01
     assert matches, f"no scrape equalled a line of metrics.jsonl; the last one: {scraped(ports['metrics'])}"
     # The dashboard lists actors that have ended, too.
     listed = run(RAY, "list", "actors", "--address", address, "--format=json", "--limit=1000", "--detail", **env)
@@ -232,10 +237,12 @@ def test_the_time_limit_asks_the_run_to_stop_and_queues_the_job_again(slurm, tmp
 @needs_slurm
 @pytest.mark.stack
 def test_slurm_job_is_cancelled_and_resumes(slurm, tmp_path):
-    """The recipe: cancelled in the middle it saves, submitted again it goes on from there to its end."""
+    """The recipe, with GRPO as its method: cancelled in the middle it saves, submitted again it goes on to its end."""
     output = tmp_path / "run"
     progress = output / "progress.log"
     settings = [
+        "vaopd.method=grpo",
+        "vaopd.log_rollout_prompts=16",
         "trainer.val_before_train=false",
         "trainer.save_freq=1000",  # so the only checkpoints are the one of the cancelled job and the last
         "trainer.test_freq=1000",
@@ -258,3 +265,20 @@ def test_slurm_job_is_cancelled_and_resumes(slurm, tmp_path):
     assert [record["step"] for record in records(output) if "loss" in record] == list(range(1, end + 1))
     summary = json.loads((output / "summary.json").read_text())
     assert summary["steps"] == end and (Path(summary["student"]) / "config.json").exists()
+
+    # GRPO: no teacher; advantages within each group of siblings; every token of the batch weighs the same.
+    assert "teacher" not in text_of(progress)
+    for record in [each for each in records(output) if "loss" in each]:
+        assert record["drift/mean"] < 1e-5 and record["policy/entropy"] > 0 and record["grad_norm"] > 0
+        assert record["policy/clipped"] == 0  # the policy that learns is the one that sampled
+    rows = [json.loads(line) for line in (output / "rollouts" / f"step_{end}.jsonl").read_text().splitlines()]
+    assert len(rows) == 16 * 4
+    tokens = sum(len(row["token_ids"]) for row in rows)
+    for prompt in range(16):
+        group = [row for row in rows if row["prompt"] == prompt]
+        rewards = torch.tensor([row["accuracy"] for row in group])
+        expected = (rewards - rewards.mean()) / (rewards.std() + 1e-6)
+        assert [row["advantage"] for row in group] == pytest.approx(expected.tolist(), abs=1e-5)
+        for row in group:
+            length = len(row["token_ids"])
+            assert row["coefficient"] == pytest.approx([row["advantage"] / tokens] * length, abs=1e-7)
