@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -41,6 +43,20 @@ def kill_after(count: int, command: list[str], output: Path, environment: dict) 
     assert not alive  # what it had started ended with it
 
 
+@contextmanager
+def small_disk(folder: Path):
+    """The folder as a file system of 44 kB; None where this user may not mount one."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=44k", "tmpfs", folder]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
     """One evaluation in one go by a server of its own; one killed among its answers and started again; the failures."""
@@ -70,18 +86,16 @@ def evaluated(tmp_path_factory):
             20, evaluate_command(student, found["killed"], *given, *judged, *small), found["killed"], environment
         )
         found["before"] = answers(found["killed"])
-        found["again"] = evaluate(found["killed"], *given, *judged, *small)
-        if os.geteuid() == 0:
-            full = folder / "full"
-            full.mkdir()
-            mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=44k", "tmpfs", full], capture_output=True)
-            if mounted.returncode == 0:
-                try:
-                    found["full disk"] = evaluate(full, *given, "--benchmarks", "OCRBench,AI2D,MMMU,MMStar")
-                finally:
-                    subprocess.run(["umount", full], check=True)
         stored = found["calibration"] = folder / "calibration.json"
-        found["calibrate"] = evaluate(folder / "base", *given, *judged, "--calibrate", "--calibration", str(stored))
+        calibrate = ["--calibrate", "--calibration", str(stored)]
+        with small_disk(folder / "full") as full, ThreadPoolExecutor() as pool:  # most of each is the toolkit's start
+            runs = {
+                "again": pool.submit(evaluate, found["killed"], *given, *judged, *small),
+                "calibrate": pool.submit(evaluate, folder / "base", *given, *judged, *calibrate),
+            }
+            if full:
+                runs["full disk"] = pool.submit(evaluate, full, *given, "--benchmarks", "OCRBench,AI2D,MMMU,MMStar")
+            found |= {name: each.result() for name, each in runs.items()}
         serving.stop()
         found["run"] = evaluate(found["whole"], *judged, "--", *SMALL)
     return found
