@@ -25,16 +25,16 @@ def answer_settings(config, prompts: int) -> dict:
 
 
 def load_engine(config, path: str):
-    """vLLM with the teacher, on all devices of one node as one replica."""
+    """vLLM with the teacher, as one replica: on all devices of one node, or on the CPU."""
     from omegaconf import OmegaConf
     from vllm import LLM
 
-    rollout, data = config.actor_rollout_ref.rollout, config.data
+    rollout, data, trainer = config.actor_rollout_ref.rollout, config.data, config.trainer
     return LLM(
         path,
         dtype=rollout.dtype,
         enforce_eager=rollout.enforce_eager,
-        tensor_parallel_size=config.trainer.n_gpus_per_node,
+        tensor_parallel_size=1 if trainer.device == "cpu" else trainer.n_gpus_per_node,
         gpu_memory_utilization=rollout.gpu_memory_utilization,
         max_model_len=rollout.max_model_len or data.max_prompt_length + data.max_response_length,
         max_num_batched_tokens=rollout.max_num_batched_tokens,
