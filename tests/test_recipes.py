@@ -1,6 +1,7 @@
 """Every recipe composes, with the paper's settings, on a machine without a GPU, models or data."""
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.stack import ROOT, run
+from verl_vaopd.diagnostics.labels import ORDER, label_of
 from verl_vaopd.trainer.config import METHODS
 from verl_vaopd.trainer.main import check, compose
 
@@ -110,7 +112,21 @@ def test_method_recipe_dry_runs(tmp_path):
 
 def test_there_is_no_other_recipe():
     names = {path.stem for path in (ROOT / "recipes").glob("*.sh")}
-    assert names == {*GPU_RECIPES, "vaopd_tiny_cpu", "gpu"}
+    assert names == {*GPU_RECIPES, "vaopd_tiny_cpu", "replicate_tiny_cpu", "gpu"}
+
+
+def test_replication_has_every_method_and_experiment_of_the_report(tmp_path):
+    shown = run("bash", "recipes/replicate_tiny_cpu.sh", "--dry-run", "--seeds", "1", REPLICATION_DIR=str(tmp_path))
+    assert shown.returncode == 0
+    found = []
+    for line in shown.stdout.splitlines():
+        run_dir, _, _, recipe, *overrides = shlex.split(line)
+        config = composed(recipe.removeprefix("recipes/").removesuffix(".sh"), *overrides)
+        found.append((label_of(OmegaConf.to_container(config, resolve=True))[0], config.data.seed))
+        assert run_dir == f"RUN_DIR={tmp_path}/{Path(run_dir).parent.name}/seed_{config.data.seed}"
+        assert config.actor_rollout_ref.rollout.seed == config.data.seed
+    assert sorted(found) == sorted((label, 1) for label in ORDER)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", GPU_RECIPES)

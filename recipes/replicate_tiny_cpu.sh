@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# The paper's comparisons on tiny models: the methods of Table 1, the masking experiment (Section 2.2), the ablation
+# (Section 4.4) and the distribution score, each over several seeds; then the table and all figures.
+#
+# Reproduces: the questions, not the figures, of the paper; the setting is that of recipes/vaopd_tiny_cpu.sh, untouched.
+# Runs on:    any Linux machine with 2 cores and 16 GB of memory; no GPU is used.
+# Time:       13 runs a seed, not measured yet; it shows what is left after each.
+#
+#   bash recipes/replicate_tiny_cpu.sh [--seeds N] [--dry-run] [hydra overrides for every run]
+#
+#   --seeds N         seeds 1 to N of data order and sampling, default 5; all runs of a seed come before the next seed's
+#   --dry-run         print the commands, run nothing
+#
+#   REPLICATION_DIR   default outputs/replicate_tiny_cpu; runs that are finished there are not done again, one that was
+#                     stopped goes on from its last checkpoint
+#   VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV as in recipes/vaopd_tiny_cpu.sh
+set -euo pipefail
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+cd "$root"
+
+RUNS=( # name, recipe under table1/, what it differs in
+  "base base"
+  "cot_sft cot_sft"
+  "offpolicy_kd offpolicy_kd"
+  "grpo grpo"
+  "papo papo"
+  "opd opd"
+  "opd_mask_random opd vaopd.mask_tokens=random"
+  "opd_mask_lowest_va opd vaopd.mask_tokens=lowest_va"
+  "opd_mask_highest_va opd vaopd.mask_tokens=highest_va"
+  "vaopd_rollout_weights vaopd vaopd.token_grouping=false"
+  "vaopd_token_groups vaopd vaopd.rollout_weighting=false"
+  "vaopd vaopd"
+  "vaopd_distribution vaopd vaopd.score=distribution"
+)
+
+seeds=5 dry_run="" overrides=()
+while [[ $# -gt 0 ]]; do
+  case "$1" in
+    --seeds)
+      seeds="${2:-}"
+      shift
+      ;;
+    --dry-run) dry_run=yes ;;
+    *) overrides+=("$1") ;;
+  esac
+  shift
+done
+[[ "$seeds" =~ ^[1-9][0-9]*$ ]] || { echo "replicate: --seeds wants a number, 1 or more, got '$seeds'" >&2 && exit 2; }
+
+folder="$(realpath -m "${REPLICATION_DIR:-outputs/replicate_tiny_cpu}")"
+say() { printf '%s  replicate: %s\n' "$(date +%T)" "$*"; }
+started=$SECONDS number=0 done_now=0 total=$((seeds * ${#RUNS[@]})) run_dirs=()
+for ((seed = 1; seed <= seeds; seed++)); do
+  for line in "${RUNS[@]}"; do
+    read -r name method settings <<<"$line"
+    number=$((number + 1))
+    run_dir="$folder/$name/seed_$seed"
+    run_dirs+=("$run_dir")
+    read -ra settings <<<"$settings"
+    command=(bash "recipes/table1/$method.sh" --tiny "${settings[@]}"
+      data.seed="$seed" actor_rollout_ref.rollout.seed="$seed" "${overrides[@]}")
+    if [[ -n "$dry_run" ]]; then
+      printf 'RUN_DIR=%q ANSWERS_DIR=%q' "$run_dir" "$folder/answers/seed_$seed"
+      printf ' %q' "${command[@]}"
+      printf '\n'
+      continue
+    fi
+    if [[ -f "$run_dir/summary.json" ]]; then
+      say "run $number of $total is there: $run_dir"
+      continue
+    fi
+    say "run $number of $total: $name, seed $seed"
+    RUN_DIR="$run_dir" ANSWERS_DIR="$folder/answers/seed_$seed" "${command[@]}"
+    done_now=$((done_now + 1))
+    seconds=$((SECONDS - started))
+    say "$seconds s for $done_now runs; at most $((seconds * (total - number) / done_now / 60)) minutes to go"
+  done
+done
+[[ -z "$dry_run" ]] || exit 0
+exec "${VAOPD_VENV:-.venv}/bin/verl-vaopd" report "${run_dirs[@]}" --output "$folder/report"
