@@ -50,7 +50,7 @@ def rollouts(folder: Path, step: int) -> list[dict]:
 
 
 def test_papo_on_rows_of_equal_length(folder):
-    """One question, one image size, answers of the full length: nothing is right, all gradient is PAPO's."""
+    """One question, one image size, answers of the full length: hardly one is right, nearly all gradient is PAPO's."""
     data = one_question(folder / "equal.parquet", 48)
     steps = three_steps(
         folder, "papo", f"data.train_files={data}", "actor_rollout_ref.rollout.ignore_eos=true", "vaopd.max_drift=1e-5"
