@@ -69,7 +69,7 @@ def test_offpolicy_kd_spread_over_two_ranks(folder):
 
     The teacher is the student, so every answer, hidden state and position must arrive where it belongs for a KL of 0.
     """
-    pq.write_table(pq.read_table(TINY / "data" / "train.parquet").slice(0, 48), folder / "train.parquet")
+    pq.write_table(pq.read_table(TINY / "data" / "train.parquet").slice(0, 96), folder / "train.parquet")
     steps = three_steps(
         *(folder, "offpolicy_kd"),
         f"vaopd.teacher.path={TINY / 'student'}",

@@ -72,6 +72,10 @@ def test_answers_of_another_run_are_refused(tmp_path, data, written):
         check_answers(config(tmp_path, data, "actor_rollout_ref.rollout.n=4"))
     with pytest.raises(ValueError, match="data.max_response_length is 3"):
         check_answers(config(tmp_path, data, "data.max_response_length=3"))
+    sft = ["vaopd.method=cot_sft", "data.train_batch_size=6"]  # 12 of the 24 answers are right
+    check_answers(config(tmp_path, data, *sft))
+    with pytest.raises(ValueError, match="holds 12 right answers, and cot_sft takes 14 a step"):
+        check_answers(config(tmp_path, data, *sft, "data.train_batch_size=7"))
     table = pq.read_table(data).to_pylist()
     table[7]["extra_info"]["id"] = "new"
     import pyarrow as pa

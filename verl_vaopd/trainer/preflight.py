@@ -126,8 +126,8 @@ def check_answers(config) -> None:
     """Refuse stored answers that do not belong to the run.
 
     Raises:
-        ValueError: no complete folder, too few samples, answers longer than responses may be, or a training row without
-            answers, which is named.
+        ValueError: no complete folder, too few samples, too few right ones for a batch of fine-tuning, answers longer
+            than responses may be, or a training row without answers, which is named.
     """
     folder, rollout, limit = config.vaopd.answers, config.actor_rollout_ref.rollout, config.data.max_response_length
     manifest = read_manifest(folder)
@@ -135,6 +135,12 @@ def check_answers(config) -> None:
     if config.vaopd.method == "offpolicy_kd" and samples < rollout.n:
         raise ValueError(
             f"vaopd.answers: {folder} holds {samples} answers a prompt, rollout.n={rollout.n} asks for more"
+        )
+    right, batch = round(manifest["accuracy"] * manifest["answers"]), config.data.train_batch_size * rollout.n
+    if config.vaopd.method == "cot_sft" and right < batch:
+        raise ValueError(
+            f"vaopd.answers: {folder} holds {right} right answers, and cot_sft takes {batch} a step "
+            "(data.train_batch_size x rollout.n): lower data.train_batch_size, or add training rows"
         )
     if manifest["tokens_max"] > limit:
         raise ValueError(
