@@ -50,7 +50,7 @@ def sft_config(config, steps: int) -> DictConfig:
             "project_name": run.trainer.project_name,
             "logger": [],
             "total_training_steps": steps,
-            "total_epochs": steps,  # more than enough: the number of steps decides
+            "total_epochs": 2 * steps,  # steps decide; the host resumes at an epoch's end with an epoch of no batch
             "save_freq": run.trainer.save_freq,
             "test_freq": -1,  # the student is validated as those of the other methods are
             "max_ckpt_to_keep": run.trainer.max_actor_ckpt_to_keep,
