@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.stack import ROOT, mixed_rows, records, run
+from tests.stack import ROOT, mixed_rows, one_question, records, run
 
 pytestmark = pytest.mark.stack
 
@@ -63,14 +63,19 @@ def stack_processes() -> set[int]:
 
 @pytest.fixture(scope="module")
 def self_distilled(tmp_path_factory):
-    """A student distilled from itself: Standard OPD, teacher in a pool of its own, mixed rows; ended by Ctrl-C."""
+    """A student distilled from itself: Standard OPD, teacher in a pool of its own; ended by Ctrl-C.
+
+    Training rows are of one length: one question, one image size, answers of the full length; held-out ones are mixed.
+    """
     from verl_vaopd.tiny.models import random_models
 
     folder = tmp_path_factory.mktemp("self")
     student, _ = random_models(folder / "models")
-    data = mixed_rows(folder / "data.parquet", 12)
+    data = one_question(folder / "data.parquet", 12)
     settings = [
         "vaopd.method=opd",
+        f"data.val_files={mixed_rows(folder / 'mixed.parquet', 12)}",
+        "actor_rollout_ref.rollout.ignore_eos=true",
         "vaopd.teacher.placement=separate",
         "vaopd.teacher.n_gpus_per_node=1",
         "data.train_batch_size=6",
@@ -127,6 +132,7 @@ def test_rollouts_are_logged_token_by_token(self_distilled):
     path = self_distilled["output"] / "rollouts" / "step_1.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(rows) == 2 * 3  # two prompts, three siblings
+    assert {len(row["token_ids"]) for row in rows} == {64} and len({row["question"] for row in rows}) == 1
     for row in rows:
         assert len(row["va"]) == len(row["coefficient"]) == len(row["tokens"]) == len(row["token_ids"])
         # Standard OPD: six prompts, three rollouts each, every token of a rollout the same.

@@ -44,12 +44,13 @@ def converted(tmp_path_factory):
 
 
 def test_the_start_up_checks_read_them(converted):
+    from verl_vaopd.algorithm import pixelate
     from verl_vaopd.tiny.processor import make_processor
     from verl_vaopd.trainer.preflight import check_rows
 
     data = SimpleNamespace(prompt_key="prompt", image_key="images", max_prompt_length=512, mm_processor_kwargs=None)
     for name in ("train", "validation"):
-        check_rows(str(converted / f"{name}.parquet"), "data.train_files", make_processor(), data, 0.1)
+        check_rows(str(converted / f"{name}.parquet"), "data.train_files", make_processor(), data, pixelate)
 
 
 def test_verls_dataset_reads_them(converted, tmp_path):
