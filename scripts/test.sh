@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
 # Sets up what is missing and passes the tests, linters included.
 #
-#   bash scripts/test.sh [--fast] [pytest arguments]
+#   bash scripts/test.sh [--fast | --long] [pytest arguments]
 #
 #   --fast   leaves out the tests that start the whole stack
+#   --long   takes in those that repeat a start for one more setting
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 pytest_args=(--durations=10)
-if [[ "${1:-}" == --fast ]]; then
-  shift
-  pytest_args+=(-m "not stack")
-fi
+case "${1:-}" in
+  --fast) pytest_args+=(-m "not stack") ;;
+  --long) ;;
+  *) pytest_args+=(-m "not long") ;;
+esac
+case "${1:-}" in --fast | --long) shift ;; esac
 
 bash scripts/setup.sh --dev
 if [[ "${pytest_args[*]}" != *"not stack"* ]]; then

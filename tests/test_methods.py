@@ -49,21 +49,15 @@ def rollouts(folder: Path, step: int) -> list[dict]:
     return [json.loads(line) for line in (folder / "rollouts" / f"step_{step}.jsonl").read_text().splitlines()]
 
 
-def test_offpolicy_kd_spread_over_two_ranks(folder):
-    """Two FSDP ranks, colocated teacher, Ulysses: each sequence is spread over both.
-
-    The teacher is the student, so every answer, hidden state and position must arrive where it belongs for a KL of 0.
-    """
+@pytest.fixture(scope="module")
+def answered(folder):
+    """Settings of runs on answers of the teacher, which is the student: a KL of 0, if all arrives where it belongs."""
     pq.write_table(pq.read_table(TINY / "data" / "train.parquet").slice(0, 96), folder / "train.parquet")
-    steps = three_steps(
-        *(folder, "offpolicy_kd"),
-        f"vaopd.teacher.path={TINY / 'student'}",
-        f"data.train_files={folder / 'train.parquet'}",
-        "trainer.n_gpus_per_node=2",
-        "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2",
-        "actor_rollout_ref.model.enable_gradient_checkpointing=true",
-        "actor_rollout_ref.actor.optim.lr=1e-9",
-    )
+    return [f"vaopd.teacher.path={TINY / 'student'}", f"data.train_files={folder / 'train.parquet'}"]
+
+
+def distil_from_answers(folder: Path, answered: list[str], *overrides) -> None:
+    steps = three_steps(folder, "offpolicy_kd", *answered, "actor_rollout_ref.actor.optim.lr=1e-9", *overrides)
     assert all(abs(record["loss"]) < 1e-6 and abs(record["kl/mean"]) < 1e-6 for record in steps)
     assert all(record["va/mean"] > 0.01 and "drift/mean" not in record for record in steps)
     answers = StoredAnswers(folder / "answers")
@@ -77,15 +71,26 @@ def test_offpolicy_kd_spread_over_two_ranks(folder):
             assert sum(row["accuracy"] for row in group) == sum(each["accuracy"] for each in stored)
 
 
-def test_cot_sft(folder):
+def test_offpolicy_kd(folder, answered):
+    distil_from_answers(folder, answered)
+
+
+def test_cot_sft(folder, answered):
     """On the answers that off-policy distillation had made."""
-    steps = three_steps(
-        *(folder, "cot_sft"),
-        f"vaopd.teacher.path={TINY / 'student'}",
-        f"data.train_files={folder / 'train.parquet'}",
-    )
+    steps = three_steps(folder, "cot_sft", *answered)
     assert all(record["grad_norm"] > 0 for record in steps)
     summary = json.loads((folder / "cot_sft" / "summary.json").read_text())
     assert (summary["steps"], summary["student_step"], summary["after"]["step"]) == (3, 3, 3)
     assert summary["after"]["mean_va"] > 0 and 0 <= summary["after"]["accuracy"] <= 1
     assert (folder / "cot_sft" / "student" / "model.safetensors").exists()
+
+
+@pytest.mark.long
+def test_sequences_spread_over_two_ranks(tmp_path, folder, answered):
+    """Two FSDP ranks, colocated teacher, Ulysses: each sequence is spread over both."""
+    distil_from_answers(
+        *(tmp_path, answered),
+        "trainer.n_gpus_per_node=2",
+        "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2",
+        "actor_rollout_ref.model.enable_gradient_checkpointing=true",
+    )
