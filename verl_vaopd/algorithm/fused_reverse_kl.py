@@ -10,11 +10,11 @@ from torch import Tensor
 
 from verl_vaopd.algorithm.checks import check_finite, check_shape, check_token_ids
 from verl_vaopd.algorithm.linear_log_softmax import (
-    SOFTMAX_ROWS,
     check_linear,
     checked_chunk_size,
     log_softmax,
     softmax_dtype,
+    softmax_rows,
 )
 
 
@@ -122,7 +122,7 @@ class _FusedLinearKL(torch.autograd.Function):
 
         # The only [chunk, V] tensors, used by every chunk; softmaxes have fewer rows.
         logits_S, logits_T = (h.new_empty(chunk_size, vocab_size) for h in (h_S, h_T))
-        block = min(SOFTMAX_ROWS, chunk_size)
+        block = min(softmax_rows(h_S.device), chunk_size)
         buffer_S, buffer_T = (h_S.new_empty(block, vocab_size, dtype=dtype) for _ in range(2))
         W_S, W_T = head_S[:vocab_size], head_T[:vocab_size]
         with torch.autocast(h_S.device.type, enabled=False):  # products in the input dtype

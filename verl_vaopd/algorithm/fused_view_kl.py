@@ -10,11 +10,11 @@ from torch import Tensor
 
 from verl_vaopd.algorithm.checks import check_shape, check_token_ids
 from verl_vaopd.algorithm.linear_log_softmax import (
-    SOFTMAX_ROWS,
     check_linear,
     checked_chunk_size,
     log_softmax,
     softmax_dtype,
+    softmax_rows,
 )
 
 
@@ -49,7 +49,7 @@ def fused_linear_view_kl(
     dtype = softmax_dtype(head)
     head = head[:vocab_size]
     logits, logits_degraded = (head.new_empty(chunk_size, vocab_size) for _ in range(2))
-    block = min(SOFTMAX_ROWS, chunk_size)
+    block = min(softmax_rows(head.device), chunk_size)
     buffer, buffer_degraded = (head.new_empty(block, vocab_size, dtype=dtype) for _ in range(2))
     kl, gain = (head.new_empty(rows, dtype=dtype) for _ in range(2))
     with torch.autocast(head.device.type, enabled=False):  # products in the input dtype

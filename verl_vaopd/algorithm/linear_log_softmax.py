@@ -5,8 +5,10 @@ from torch import Tensor
 
 from verl_vaopd.algorithm.checks import check_vocab_size
 
-SOFTMAX_ROWS = 64
-"""Rows whose float32 softmaxes are alive at a time: they keep a device busy and are small beside a chunk."""
+
+def softmax_rows(device: torch.device) -> int:
+    """Rows whose float32 softmaxes are alive at a time: enough to keep a GPU busy, or few enough for a CPU's cache."""
+    return 16 if device.type == "cpu" else 64
 
 
 def default_chunk_size(vocab_size: int, budget_bytes: int = 2**29, dtype: torch.dtype = torch.float32) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from verl_vaopd.algorithm.checks import check_positive, check_token_ids
 from verl_vaopd.algorithm.fused_reverse_kl import HeadGradient
-from verl_vaopd.algorithm.linear_log_softmax import SOFTMAX_ROWS, check_linear, checked_chunk_size, softmax_dtype
+from verl_vaopd.algorithm.linear_log_softmax import check_linear, checked_chunk_size, softmax_dtype, softmax_rows
 
 
 def policy_log_probs(
@@ -55,9 +55,10 @@ class _PolicyLogProbs(torch.autograd.Function):
         dtype = softmax_dtype(hidden)
         log_probs, at_one = (hidden.new_empty(len(hidden), dtype=dtype) for _ in range(2))
         normaliser = torch.empty_like(log_probs)  # log-sum-exp of logits / temperature
+        block = softmax_rows(hidden.device)
         with torch.autocast(hidden.device.type, enabled=False):  # products in the input dtype
             for chunk, logits in _chunks(hidden, head[:vocab_size], chunk_size):
-                for rows, z in zip(chunk.split(SOFTMAX_ROWS), logits.split(SOFTMAX_ROWS), strict=True):
+                for rows, z in zip(chunk.split(block), logits.split(block), strict=True):
                     z = z.to(dtype)
                     token = z.gather(1, token_ids[rows, None]).squeeze(1)
                     at_one[rows] = token - z.logsumexp(1)
@@ -80,9 +81,10 @@ class _PolicyLogProbs(torch.autograd.Function):
         grad_hidden = torch.zeros_like(hidden) if wants_hidden else None
         chunks = -(-len(hidden) // chunk_size)
         grad_head = HeadGradient(head, vocab_size, dtype, chunks) if wants_head else None
+        block = softmax_rows(hidden.device)
         with torch.autocast(hidden.device.type, enabled=False):
             for chunk, logits in _chunks(hidden, head[:vocab_size], chunk_size):
-                for rows, z in zip(chunk.split(SOFTMAX_ROWS), logits.split(SOFTMAX_ROWS), strict=True):
+                for rows, z in zip(chunk.split(block), logits.split(block), strict=True):
                     dz = (z.to(dtype) / temperature).sub_(normaliser[rows, None]).exp_().neg_()  # -p
                     dz.scatter_add_(1, token_ids[rows, None], torch.ones_like(dz[:, :1]))  # 1[v = token] - p_v
                     z.copy_(dz.mul_(grad[rows, None] / temperature))  # in place of the logits

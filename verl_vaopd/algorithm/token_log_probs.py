@@ -5,11 +5,11 @@ from torch import Tensor
 
 from verl_vaopd.algorithm.checks import check_token_ids
 from verl_vaopd.algorithm.linear_log_softmax import (
-    SOFTMAX_ROWS,
     check_linear,
     checked_chunk_size,
     log_softmax,
     softmax_dtype,
+    softmax_rows,
 )
 
 
@@ -35,12 +35,13 @@ def token_log_probs(
     dtype = softmax_dtype(hidden)
     head = head[:vocab_size]
     logits = hidden.new_empty(chunk_size, vocab_size)
-    buffer = hidden.new_empty(min(SOFTMAX_ROWS, chunk_size), vocab_size, dtype=dtype)
+    block = min(softmax_rows(hidden.device), chunk_size)
+    buffer = hidden.new_empty(block, vocab_size, dtype=dtype)
     result = hidden.new_empty(len(hidden), dtype=dtype)
     with torch.autocast(hidden.device.type, enabled=False):  # products in the input dtype
         for chunk in torch.arange(len(hidden), device=hidden.device).split(chunk_size):
             z = torch.mm(hidden[chunk], head.t(), out=logits[: len(chunk)])
-            for rows, z_rows in zip(chunk.split(SOFTMAX_ROWS), z.split(SOFTMAX_ROWS), strict=True):
+            for rows, z_rows in zip(chunk.split(block), z.split(block), strict=True):
                 log_p = log_softmax(z_rows, buffer[: len(rows)])
                 result[rows] = log_p.gather(1, token_ids[rows, None].long()).squeeze(1)
     return result
