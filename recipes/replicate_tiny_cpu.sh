@@ -6,9 +6,10 @@
 # Runs on:    any Linux machine with 2 cores and 16 GB of memory; no GPU is used.
 # Time:       13 runs a seed, not measured yet; it shows what is left after each.
 #
-#   bash recipes/replicate_tiny_cpu.sh [--seeds N] [--dry-run] [hydra overrides for every run]
+#   bash recipes/replicate_tiny_cpu.sh [--seeds N] [--parallel N] [--dry-run] [hydra overrides for every run]
 #
 #   --seeds N         seeds 1 to N of data order and sampling, default 5; all runs of a seed come before the next seed's
+#   --parallel N      runs at a time, default 1; each keeps one core busy and takes 7 GB of memory
 #   --dry-run         print the commands, run nothing
 #
 #   REPLICATION_DIR   default outputs/replicate_tiny_cpu; runs that are finished there are not done again, one that was
@@ -34,11 +35,12 @@ RUNS=( # name, recipe under table1/, what it differs in
   "vaopd_distribution vaopd vaopd.score=distribution"
 )
 
-seeds=5 dry_run="" overrides=()
+seeds=5 parallel=1 dry_run="" overrides=()
 while [[ $# -gt 0 ]]; do
   case "$1" in
-    --seeds)
-      seeds="${2:-}"
+    --seeds | --parallel)
+      [[ "${2:-}" =~ ^[1-9][0-9]*$ ]] || { echo "replicate: $1 wants a number, 1 or more, got '${2:-}'" >&2 && exit 2; }
+      declare "${1#--}=$2"
       shift
       ;;
     --dry-run) dry_run=yes ;;
@@ -46,22 +48,39 @@ while [[ $# -gt 0 ]]; do
   esac
   shift
 done
-[[ "$seeds" =~ ^[1-9][0-9]*$ ]] || { echo "replicate: --seeds wants a number, 1 or more, got '$seeds'" >&2 && exit 2; }
 
 folder="$(realpath -m "${REPLICATION_DIR:-outputs/replicate_tiny_cpu}")"
 say() { printf '%s  replicate: %s\n' "$(date +%T)" "$*"; }
-started=$SECONDS number=0 done_now=0 total=$((seeds * ${#RUNS[@]})) run_dirs=()
+started=$SECONDS number=0 running=0 done_now=0 total=$((seeds * ${#RUNS[@]})) run_dirs=()
+
+stop() { # the runs that are on save a checkpoint, and end
+  trap - INT TERM
+  mapfile -t children < <(jobs -pr)
+  if ((${#children[@]})); then kill -TERM "${children[@]}" && wait "${children[@]}"; fi
+  say "$1"
+  exit "$2"
+}
+trap 'stop "stopped; the same command goes on" 75' INT TERM
+
+wait_for_one() {
+  wait -n || stop "a run ended with status $?; its lines are above" 1
+  running=$((running - 1)) done_now=$((done_now + 1))
+  seconds=$((SECONDS - started))
+  say "$seconds s for $done_now runs; at most $((seconds * (total - number + running) / done_now / 60)) minutes to go"
+}
+
 for ((seed = 1; seed <= seeds; seed++)); do
   for line in "${RUNS[@]}"; do
     read -r name method settings <<<"$line"
     number=$((number + 1))
     run_dir="$folder/$name/seed_$seed"
+    answers="$folder/answers/seed_$seed"
     run_dirs+=("$run_dir")
     read -ra settings <<<"$settings"
     command=(bash "recipes/table1/$method.sh" --tiny "${settings[@]}"
       data.seed="$seed" actor_rollout_ref.rollout.seed="$seed" "${overrides[@]}")
     if [[ -n "$dry_run" ]]; then
-      printf 'RUN_DIR=%q ANSWERS_DIR=%q' "$run_dir" "$folder/answers/seed_$seed"
+      printf 'RUN_DIR=%q ANSWERS_DIR=%q' "$run_dir" "$answers"
       printf ' %q' "${command[@]}"
       printf '\n'
       continue
@@ -70,12 +89,16 @@ for ((seed = 1; seed <= seeds; seed++)); do
       say "run $number of $total is there: $run_dir"
       continue
     fi
+    if ((running == parallel)); then wait_for_one; fi
     say "run $number of $total: $name, seed $seed"
-    RUN_DIR="$run_dir" ANSWERS_DIR="$folder/answers/seed_$seed" "${command[@]}"
-    done_now=$((done_now + 1))
-    seconds=$((SECONDS - started))
-    say "$seconds s for $done_now runs; at most $((seconds * (total - number) / done_now / 60)) minutes to go"
+    if [[ "$method" == cot_sft || "$method" == offpolicy_kd ]]; then # the first of the two makes the answers of both
+      command=(flock --no-fork "$folder/answers_$seed.lock" "${command[@]}")
+      mkdir -p "$folder"
+    fi
+    RUN_DIR="$run_dir" ANSWERS_DIR="$answers" "${command[@]}" > >(sed -u "s/^/$name $seed: /") 2>&1 &
+    running=$((running + 1))
   done
 done
+while ((running)); do wait_for_one; done
 [[ -z "$dry_run" ]] || exit 0
-exec "${VAOPD_VENV:-.venv}/bin/verl-vaopd" report "${run_dirs[@]}" --output "$folder/report"
+"${VAOPD_VENV:-.venv}/bin/verl-vaopd" report "${run_dirs[@]}" --output "$folder/report"
