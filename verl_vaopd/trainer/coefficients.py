@@ -50,19 +50,12 @@ def compute_coefficients(
         view_kl: [N, T] with ``score == "distribution"``: the KL between the teacher's distributions, the score instead.
         rollout_ids: N byte strings that tell rollouts apart, unless ``mask_tokens`` is ``none``.
     Raises:
-        ValueError: a score is not finite, a response is empty, no token is left after masking, or (unless
-            ``allow_zero_va``) no token of the batch has visual advantage.
+        ValueError: a score is not finite, a response is empty, or no token is left after masking.
     """
     va = visual_advantage(logp_original, logp_pixelated, response_mask)
     score = va
     if config.score == "distribution":
         score = visual_advantage(view_kl, torch.zeros_like(view_kl), response_mask)  # its checks; a KL has no clamp
-    if config.degraded_view and not score.any() and not config.allow_zero_va:
-        raise ValueError(
-            f"the visual advantage of all {int(response_mask.sum())} tokens of the batch is zero: the degraded images "
-            "did not reach the teacher, or the teacher does not look at images. "
-            "For data without images set vaopd.allow_zero_va=true."
-        )
     mean_score = mean_visual_advantage(score, response_mask)
     high_va = high_va_mask(score, response_mask, config.high_fraction)
     if config.method != "vaopd":  # Standard OPD's weights, for off-policy distillation too

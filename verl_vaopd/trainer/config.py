@@ -160,7 +160,10 @@ class VAOPDConfig:
     papo: PAPOConfig = field(default_factory=PAPOConfig)
     """Coefficients of ``papo``."""
     max_drift: float | None = None
-    """Stop when the mean difference between rollout and trainer log-probabilities exceeds this (nats); null: log it."""
+    """Stop when the mean difference between rollout and trainer log-probabilities exceeds this (nats); null: log it,
+    and warn when it leaps."""
+    max_skipped_steps: int = 3
+    """Stop after this many steps in a row with an update that was skipped because loss or gradient was not finite."""
 
     def __post_init__(self):
         _refuse(self.method not in METHODS, "method", self.method, f"one of {METHODS}")
@@ -183,6 +186,9 @@ class VAOPDConfig:
         _refuse(not _is_number(ratio) or not 0 < ratio <= 1, "degradation_ratio", ratio, "a number in (0, 1]")
         size = self.chunk_size
         _refuse(size is not None and (not isinstance(size, int) or size < 1), "chunk_size", size, "null, or 1 or more")
+        skipped = self.max_skipped_steps
+        wrong = not isinstance(skipped, int) or skipped < 1
+        _refuse(wrong, "max_skipped_steps", skipped, "a whole number, 1 or more")
         for name in ("log_rollout_prompts", "log_validation_rollouts"):
             rows = getattr(self, name)
             _refuse(not isinstance(rows, int) or rows < 0, name, rows, "0 or more")

@@ -4,6 +4,7 @@ A gauge ``loss`` is scraped as ``ray_vaopd_loss`` with a tag ``run`` (``trainer.
 scripts/monitoring has a scrape configuration and a Grafana dashboard.
 """
 
+import math
 from dataclasses import dataclass
 
 from ray.util.metrics import Gauge
@@ -57,9 +58,9 @@ class TrainingGauges:
             gauge.set_default_tags({"run": run})
 
     def set(self, record: dict) -> None:
-        """Show a record of ``metrics.jsonl``. What it lacks keeps its last value."""
+        """Show a record of ``metrics.jsonl``. What it lacks, or what is not finite in it, keeps its last value."""
         for metric, gauge in self._gauges.items():
-            if metric in record:
+            if metric in record and math.isfinite(record[metric]):
                 gauge.set(float(record[metric]))
         for phase in PHASES:
             if f"time/{phase}" in record:

@@ -98,6 +98,17 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         name = (row.get("extra_info") or {}).get("id", f"index {row.get('index')}")
         RunLog(self.config.vaopd.output_dir).say(f"rollout of row {name} failed: {type(error).__name__}: {error}")
 
+    def _alarm_of_empty(self, prompt_ids: list[int], row: dict) -> None:
+        """Where the driver, which then stops for want of rollouts, cannot see it."""
+        log, step, question = (
+            RunLog(self.config.vaopd.output_dir),
+            row["global_steps"],
+            self.tokenizer.decode(prompt_ids),
+        )
+        sample = {"id": row["extra_info"].get("id"), "question": question, "tokens": [], "token_ids": []}
+        log.alarm(step, "empty_rollout", "vLLM returned a response without any token: the run stops", [sample])
+        log.metrics({"step": step, "alarms": ["empty_rollout"]})
+
     async def _agent_loop_postprocess(self, output: AgentLoopOutput | list, validate: bool, **kwargs) -> None:
         """Before the host's: a rollout row keeps the chat's text, not its images."""
         kwargs.pop("stored_answer", None)
@@ -105,6 +116,7 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         limit = self.rollout_config.prompt_length
         for part in output if isinstance(output, list) else [output]:
             if not part.response_ids:
+                self._alarm_of_empty(part.prompt_ids, kwargs)
                 raise RuntimeError("vLLM returned a response without any token")
             if len(part.prompt_ids) >= limit:  # the host cuts a text-only prompt to the limit, silently
                 raise ValueError(

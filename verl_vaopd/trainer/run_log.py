@@ -1,12 +1,13 @@
-"""The folder of a run: progress.log, metrics.jsonl, rollouts/, images/, student/, summary.json, curves.png."""
+"""The folder of a run: progress.log, metrics.jsonl, rollouts/, faults/, images/, student/, summary.json, curves.png."""
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PROGRESS = "progress.log"
@@ -21,16 +22,27 @@ def request_stop(output_dir: str) -> None:
     os.close(os.open(os.path.join(output_dir, STOP), os.O_CREAT | os.O_WRONLY))
 
 
-def _plain(value):
-    """JSON form of a numpy or torch scalar."""
-    return value.item() if hasattr(value, "item") else str(value)
+def json_line(record: dict, stand_in: Callable[[float], str | None] = str) -> str:
+    """A record of plain values and numpy or torch scalars as a line of JSON. It has no NaN and no infinity: these
+    are written as ``stand_in`` of them, by default "nan", "inf" or "-inf"."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(each) for each in value]
+        value = value.item() if hasattr(value, "item") else value
+        return stand_in(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(record), default=str, allow_nan=False) + "\n"
 
 
 class RunLog:
     """Appends to and closes the folder of one run.
 
-    ``metrics.jsonl`` has one line per step (and one for the validation before training, with no loss);
-    ``rollouts/step_N.jsonl`` and ``rollouts/validation_N.jsonl`` one line per logged rollout.
+    ``metrics.jsonl`` has one line per step, and one with no loss for the validation before training and for a step that
+    an alarm ended; what is not finite is null. ``rollouts/step_N.jsonl`` and ``rollouts/validation_N.jsonl`` have one
+    line per logged rollout, ``faults/step_N_NAME.jsonl`` one per rollout that an alarm concerns.
     """
 
     def __init__(self, output_dir: str):
@@ -52,13 +64,25 @@ class RunLog:
 
     def metrics(self, record: dict) -> None:
         with open(self.metrics_path, "a") as f:
-            f.write(json.dumps(record, default=_plain) + "\n")
+            f.write(json_line(record, stand_in=lambda _: None))
 
     def rollouts(self, step: int, rows: list[dict], kind: str = "step") -> None:
         if not rows:
             return
         with open(os.path.join(self.output_dir, "rollouts", f"{kind}_{step}.jsonl"), "w") as f:
-            f.writelines(json.dumps(row, default=_plain) + "\n" for row in rows)
+            f.writelines(json_line(row) for row in rows)
+
+    def alarm(self, step: int, name: str, text: str, rows: list[dict]) -> str:
+        """Say an alarm and add the rollouts it concerns to ``faults/``. Returns the alarm with their rows' names."""
+        path = os.path.join("faults", f"step_{step}_{name}.jsonl")
+        os.makedirs(os.path.join(self.output_dir, "faults"), exist_ok=True)
+        with open(os.path.join(self.output_dir, path), "a") as f:
+            f.write("".join(json_line(row) for row in rows))
+        ids = list(dict.fromkeys(str(row["id"]) for row in rows))
+        more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
+        told = f"step {step}: {text} (rows {', '.join(ids[:5])}{more}: {path})"
+        self.say(f"ALARM {name}: {told}")
+        return told
 
     def image(self, data: bytes) -> str:
         """Keep a WebP file, once however often it comes. Returns its path inside the run's folder."""
@@ -203,7 +227,8 @@ def draw_curves(records: list[dict], path: str) -> str:
     loss, va, accuracy = figure.subplots(1, 3)
 
     def line(axis, rows, name, label, **style):
-        known = [row for row in rows if name in row]  # no VA in a run without the degraded view
+        # No VA in a run without the degraded view, no loss in a step whose update was skipped.
+        known = [row for row in rows if row.get(name) is not None]
         axis.plot([row["step"] for row in known], [row[name] for row in known], label=label, **style)
 
     distilled = any("kl/high" in row for row in steps)

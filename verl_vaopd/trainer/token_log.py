@@ -4,6 +4,7 @@ import torch
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 
+from verl_vaopd.trainer.alarms import WARN, Alarm
 from verl_vaopd.trainer.config import VAOPDConfig
 from verl_vaopd.trainer.run_log import RunLog
 from verl_vaopd.trainer.vision import fetch_thumbnails
@@ -38,6 +39,29 @@ class TokenLog:
             record |= {"prompt": prompts.index(uids[row])}
             record |= {name: float(values[row]) for name, values in per_rollout.items()}
         self.run_log.rollouts(step, rows)
+
+    def alarm(
+        self,
+        step: int,
+        alarm: Alarm,
+        batch: KVBatchMeta,
+        real: list[int],
+        uids: list[str],
+        per_token: dict[str, torch.Tensor],
+    ) -> str:
+        """Say an alarm and save the rollouts it concerns; of a warning about all of them, the first few prompts'.
+
+        Args: as :meth:`training` takes them.
+        Returns:
+            The alarm with the names of the rows.
+        """
+        places = range(len(real)) if alarm.rows is None else alarm.rows
+        if alarm.rule == WARN:
+            prompts = list(dict.fromkeys(uids))[: max(1, self.config.log_rollout_prompts)]
+            places = [row for row in places if uids[row] in prompts]
+        columns = {name: values[list(places)] for name, values in per_token.items()}
+        rows = self._rows(batch, [real[row] for row in places], columns)
+        return self.run_log.alarm(step, alarm.name, alarm.text, rows)
 
     def validation(self, step: int, batch: KVBatchMeta, per_token: dict[str, torch.Tensor]) -> None:
         """What was said to the first held-out problems by id: the same ones at each validation.

@@ -23,6 +23,7 @@ from verl.utils.seqlen_balancing import log_seqlen_unbalance
 
 from verl_vaopd.algorithm import visual_advantage
 from verl_vaopd.trainer.advantages import group_advantages
+from verl_vaopd.trainer.alarms import STOP, Alarm, StepAlarms, drift_limit_alarm, scores_alarm, zero_va_alarm
 from verl_vaopd.trainer.coefficients import compute_coefficients, va_statistics
 from verl_vaopd.trainer.config import ANSWERED_BY_TEACHER, DISTILLATION, POLICY_GRADIENT, VAOPDConfig
 from verl_vaopd.trainer.gauges import TrainingGauges
@@ -54,6 +55,7 @@ class VAOPDTrainer(PPOTrainerSync):
         self.hidden_states_stay = hidden_states_stay(
             self.vaopd.teacher.placement, config.actor_rollout_ref.actor.ulysses_sequence_parallel_size
         )
+        self._own_field = "high_va" if self.vaopd.method in DISTILLATION else "advantages"
         self.mini_batches = config.data.train_batch_size // config.actor_rollout_ref.actor.ppo_mini_batch_size
         self._in_training = False
         self.stopped = False
@@ -74,6 +76,7 @@ class VAOPDTrainer(PPOTrainerSync):
         def sample_and_score(global_steps, partition_id, batch_size):
             batch, metrics = sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
             if partition_id == "val":
+                self._check_all_came(batch, batch_size * self.config.actor_rollout_ref.rollout.val_kwargs.n)
                 self._score_validation(batch)
             return batch, metrics
 
@@ -126,6 +129,7 @@ class VAOPDTrainer(PPOTrainerSync):
         super().on_init_end()
         if not self.config.trainer.val_only:
             self.run_log.truncate(self.global_steps)
+        self.step_alarms = StepAlarms(self.vaopd, self.run_log.read())
 
     def on_validate_begin(self):
         self.run_log.say(f"validating on {len(self.val_dataset)} held-out problems")
@@ -166,9 +170,7 @@ class VAOPDTrainer(PPOTrainerSync):
             )
             metrics.update(sampling_metrics)
             self.on_sample_end()
-        wanted = sample_batch_size * self.config.actor_rollout_ref.rollout.n
-        if len(batch) != wanted:
-            raise RuntimeError(f"{len(batch)} rollouts came, {wanted} were asked for: progress.log names the rows")
+        self._check_all_came(batch, sample_batch_size * self.config.actor_rollout_ref.rollout.n)
         batch = self._balance_batch(batch, metrics=metrics)
         if self.vaopd.uses_teacher:
             with marked_timer("teacher", timing_raw, color="olive"):
@@ -179,6 +181,11 @@ class VAOPDTrainer(PPOTrainerSync):
         with marked_timer("student", timing_raw, color="red"):
             self._update_student(batch, metrics)
         return batch
+
+    @staticmethod
+    def _check_all_came(batch: KVBatchMeta, wanted: int) -> None:
+        if len(batch) != wanted:
+            raise RuntimeError(f"{len(batch)} rollouts came, {wanted} were asked for: progress.log names the rows")
 
     def _get_required_batch_multiple(self, dp_size: int) -> int:
         """Differs from the host's: what both models' ranks divide; several mini-batches are checked at the start."""
@@ -237,6 +244,7 @@ class VAOPDTrainer(PPOTrainerSync):
     def _read_scores(self, batch: KVBatchMeta) -> tuple[dict, torch.Tensor, list[str], list[int]]:
         """The teacher's two scores, named as :func:`compute_coefficients` takes them; see :meth:`_read_tokens`."""
         scores, mask, uids, real = self._read_tokens(batch, *SCORE_FIELDS[self.vaopd.score])
+        self._stop_on(scores_alarm(scores, mask), batch)
         if "view_gain" in scores:  # Eq. 2 takes the difference of the two log-probabilities, which this is
             gain = scores.pop("view_gain")
             scores |= {"logp_original": gain, "logp_pixelated": torch.zeros_like(gain)}
@@ -249,6 +257,7 @@ class VAOPDTrainer(PPOTrainerSync):
         result = compute_coefficients(
             **scores, response_mask=mask, prompt_ids=uids, config=self.vaopd, rollout_ids=rollout_ids
         )
+        self._stop_on(zero_va_alarm(result.score, mask, self.vaopd), batch)
         # Each update is the mean over its own prompts.
         self._write_tokens(
             batch, real, {"token_weights": result.coefficients * self.mini_batches, "high_va": result.high_va}
@@ -295,8 +304,7 @@ class VAOPDTrainer(PPOTrainerSync):
         actor = self.config.actor_rollout_ref.actor
         distils = self.vaopd.method in DISTILLATION
         travels = ["teacher_hidden"] if distils and not self.hidden_states_stay else []
-        own = ["high_va"] if distils else ["advantages"]
-        selected = self._select(batch, [*STUDENT_FIELDS, *own, *travels])
+        selected = self._select(batch, [*STUDENT_FIELDS, self._own_field, *travels])
         selected.extra_info.update(
             {
                 "global_batch_size": len(batch),
@@ -309,11 +317,13 @@ class VAOPDTrainer(PPOTrainerSync):
         output = self.actor_rollout_wg.update_actor(selected)
         # Only the first mini-batch runs the weights that vLLM sampled with.
         first = {name: output["metrics"][name][0] for name in ("drift_sum", "drift_max", "tokens")}
+        skipped = sum(not math.isfinite(norm) for norm in output["metrics"]["grad_norm"])  # by the host
         student = reduce_metrics(output["metrics"])
         metrics.update(
             {
                 "loss": student["loss"],
                 "grad_norm": student["grad_norm"],
+                "updates/skipped": skipped,
                 "lr": student["lr"],
                 **(kl_metrics(student) if distils else policy_metrics(student)),
                 "perf/student_memory_gb": student["perf/max_memory_allocated_gb"],
@@ -322,17 +332,7 @@ class VAOPDTrainer(PPOTrainerSync):
         if self.vaopd.method not in ANSWERED_BY_TEACHER:  # vLLM's log-probabilities are the student's
             metrics["drift/mean"] = first["drift_sum"] / first["tokens"]
             metrics["drift/max"] = first["drift_max"]
-        limit = self.vaopd.max_drift
-        if limit is not None and metrics.get("drift/mean", 0.0) > limit:
-            raise RuntimeError(
-                f"log-probabilities of vLLM and of the trainer differ by {metrics['drift/mean']:.2e} nats on average "
-                f"(vaopd.max_drift={limit}): they do not run the same model"
-            )
-        if not all(map(torch.isfinite, torch.tensor([metrics["loss"], metrics["grad_norm"]]))):
-            raise RuntimeError(
-                f"step {self.global_steps}: loss {metrics['loss']}, gradient norm {metrics['grad_norm']}; "
-                "verl skipped the update of a gradient that is not finite"
-            )
+            self._stop_on(drift_limit_alarm(metrics["drift/mean"], self.vaopd.max_drift), batch, weighed=True)
 
     @staticmethod
     def _select(batch: KVBatchMeta, fields: list[str]) -> KVBatchMeta:
@@ -340,6 +340,24 @@ class VAOPDTrainer(PPOTrainerSync):
         return KVBatchMeta(
             partition_id=batch.partition_id, keys=batch.keys, tags=batch.tags, fields=fields, extra_info={}
         )
+
+    # ------------------------------------------------------------------ alarms
+
+    def _stop_on(self, alarm: Alarm | None, batch: KVBatchMeta, weighed: bool = False) -> None:
+        """Stop in the middle of a step, whose record holds the alarm and no loss."""
+        if alarm:
+            self._log({"step": self.global_steps, "time/wall": time.time(), "alarms": [alarm.name]})
+            self._sound(alarm, batch, weighed)
+
+    def _sound(self, alarm: Alarm, batch: KVBatchMeta, weighed: bool) -> None:
+        """Say an alarm and save its rollouts with their numbers per token: the teacher's and, once ``weighed``, those
+        given to the student. Stop if that is the alarm's rule."""
+        names = SCORE_FIELDS[self.vaopd.score] if self.vaopd.uses_teacher else ()
+        given = ("rollout_log_probs", "token_weights", self._own_field) if weighed else ()
+        columns, _, uids, real = self._read_tokens(batch, *names, *given)
+        told = self.token_log.alarm(self.global_steps, alarm, batch, real, uids, columns)
+        if alarm.rule == STOP:
+            raise RuntimeError(told)
 
     # ------------------------------------------------------------------ validation
 
@@ -392,11 +410,10 @@ class VAOPDTrainer(PPOTrainerSync):
         self.gauges.set(record)
 
     def _compute_metrics(self, batch: KVBatchMeta, metrics, timing_raw, global_steps, epoch):
-        """Differs from the host's: no advantages or returns exist. Also the end of the step's images."""
+        """Differs from the host's: no advantages or returns exist. Also the step's alarms and the end of its images."""
         real = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         lengths = [tag["response_len"] for tag in batch.tags if not tag.get("is_padding", False)]
         data = tq.kv_batch_get(keys=real, partition_id=batch.partition_id, select_fields=["uid", "rm_scores"])
-        clear_views(list(data["uid"]))
         longest = self.config.actor_rollout_ref.rollout.response_length
         metrics["step"] = global_steps
         metrics["epoch"] = epoch
@@ -406,11 +423,15 @@ class VAOPDTrainer(PPOTrainerSync):
         metrics.update({f"time/{name}": seconds for name, seconds in timing_raw.items()})
         metrics["tokens_per_s"] = sum(tag["seq_len"] for tag in batch.tags) / timing_raw["step"]
         metrics["time/wall"] = time.time()
-        self._log(metrics)
+        alarms = self.step_alarms.of(metrics)
+        self._log(metrics | ({"alarms": [alarm.name for alarm in alarms]} if alarms else {}))
         self.run_log.say(
             f"step {global_steps}/{self.planned_steps}  loss {metrics['loss']:.4f}  {shown(metrics)}"
             f"accuracy {metrics['accuracy']:.1%}  {timing_raw['step']:.1f} s"
         )
+        for alarm in alarms:
+            self._sound(alarm, batch, weighed=True)
+        clear_views(list(data["uid"]))
 
 
 def pad_rows(rows: torch.Tensor) -> torch.Tensor:
