@@ -10,6 +10,7 @@ from multiprocessing import get_context
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jinja2 import TemplateError
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
 from verl_vaopd.data.bad_rows import BadRow, RowError, report
@@ -75,9 +76,13 @@ class RowCheck:
         """
         chat = self._chat(row.get(self.data.prompt_key), len(sizes))
         self._answer(row)
-        rendered = self.processor.apply_chat_template(
-            chat, add_generation_prompt=True, tokenize=False, **self.data.apply_chat_template_kwargs
-        )
+        try:
+            rendered = self.processor.apply_chat_template(
+                chat, add_generation_prompt=True, tokenize=False, **self.data.apply_chat_template_kwargs
+            )
+        except TemplateError as error:
+            problem = f"the chat template does not take it ({error})"
+            raise RowError(self.data.prompt_key, "left_out", problem, MEND) from error
         self._whole(chat, rendered)
         tokens = len(self.processor.tokenizer(rendered)["input_ids"])
         patches = [self.processor.image_processor.get_number_of_image_patches(h, w, self.budget) for w, h in sizes]
