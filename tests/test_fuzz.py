@@ -3,6 +3,7 @@
 ``VAOPD_FUZZ=5000`` looks at that many examples of each property instead of a few.
 """
 
+import copy
 import io
 import os
 from types import SimpleNamespace
@@ -96,7 +97,7 @@ def processor():
 
 
 @pytest.mark.parametrize("degradation", DEGRADATIONS)
-@looked_at(40)
+@looked_at(25)
 @given(row=rows())
 def test_a_row_is_usable_or_refused(processor, degradation, row):
     data = SimpleNamespace(
@@ -140,13 +141,13 @@ values = st.one_of(
 def plain():
     config = compose("tiny_cpu", REQUIRED)
     check_settings(config)
-    return OmegaConf.to_yaml(config)
+    return config
 
 
-@looked_at(60)
+@looked_at(15)
 @given(data=st.data())
 def test_settings_are_usable_or_refused(plain, data):
-    config = OmegaConf.create(plain)
+    config = copy.deepcopy(plain)
     own = [f"vaopd.{key}" for key in config.vaopd]
     own += [f"vaopd.{part}.{key}" for part in ("teacher", "papo") for key in config.vaopd[part]]
     changed = data.draw(st.dictionaries(st.sampled_from([name for name in own if "_target_" not in name] + SETTINGS),
@@ -156,8 +157,7 @@ def test_settings_are_usable_or_refused(plain, data):
     try:
         vaopd = check_settings(config)
     except ValueError as error:
-        # Of two settings that do not fit each other either may be named.
-        assert str(error)
+        assert any(name.rpartition(".")[2] in str(error) for name in changed), (changed, error)
         return
     assert vaopd.teacher.path and config.trainer.nnodes >= 1
     assert 0 < config.actor_rollout_ref.actor.optim.lr < float("inf")

@@ -52,5 +52,5 @@ def _probe(name: str, folder: str) -> None:
             probe.write(bytes(2**20))
             probe.flush()
             os.fsync(probe.fileno())
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise ValueError(f"{name}={folder}: cannot be written ({error}): name a folder on a disk that can") from error
+    except OSError as error:
+        raise ValueError(f"{name}={folder}: cannot be written ({error}): name a folder that can") from error
