@@ -1,5 +1,8 @@
 """Checks before any worker exists: do teacher, student and stored answers belong together?"""
 
+import hashlib
+import json
+
 import pyarrow.parquet as pq
 from transformers import AutoConfig, AutoProcessor
 
@@ -15,8 +18,8 @@ def check_models(student_path: str, teacher_path: str | None = None):
     Returns:
         The student's processor.
     Raises:
-        ValueError: says what differs: model type, image token ids, tokenizer ids, chat template, image processor; or a
-            head too small for the tokenizer.
+        ValueError: says what differs: model type, image token ids, tokenizer ids, how text is split, chat template, image
+            processor; or a head too small for the tokenizer.
     """
     given = {"student": student_path, "teacher": teacher_path}
     paths = {name: local_checkpoint(path) for name, path in given.items() if path}
@@ -43,9 +46,17 @@ def check_models(student_path: str, teacher_path: str | None = None):
     for name in IMAGE_TOKENS:
         differ(name, getattr(configs["student"], name), getattr(configs["teacher"], name))
     differ("tokenizer ids", student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab())
+    differ("way of splitting text", _splitting(student), _splitting(teacher))
     differ("chat template", student.chat_template, teacher.chat_template)
     differ("image processor", _image_settings(student), _image_settings(teacher))
     return student
+
+
+def _splitting(processor) -> dict[str, str]:
+    """What of a tokenizer, beside its ids, decides how text is split: SHA-256 of each part, shortened."""
+    whole = json.loads(processor.tokenizer.backend_tokenizer.to_str())
+    parts = {"merges": whole["model"].get("merges"), **{name: whole[name] for name in ("normalizer", "pre_tokenizer")}}
+    return {name: hashlib.sha256(json.dumps(part).encode()).hexdigest()[:12] for name, part in parts.items()}
 
 
 def _image_settings(processor) -> dict:
