@@ -144,7 +144,7 @@ def plain():
     return config
 
 
-@looked_at(15)
+@looked_at(60)
 @given(data=st.data())
 def test_settings_are_usable_or_refused(plain, data):
     config = copy.deepcopy(plain)

@@ -18,7 +18,7 @@ def check_models(student_path: str, teacher_path: str | None = None):
     Returns:
         The student's processor.
     Raises:
-        ValueError: says what differs: model type, image token ids, tokenizer ids, how text is split, chat template, image
+        ValueError: says what differs: model type, image token ids, tokenizer ids or merges, chat template, image
             processor; or a head too small for the tokenizer.
     """
     given = {"student": student_path, "teacher": teacher_path}
@@ -46,17 +46,16 @@ def check_models(student_path: str, teacher_path: str | None = None):
     for name in IMAGE_TOKENS:
         differ(name, getattr(configs["student"], name), getattr(configs["teacher"], name))
     differ("tokenizer ids", student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab())
-    differ("way of splitting text", _splitting(student), _splitting(teacher))
+    differ("tokenizer merges (SHA-256)", _merges(student), _merges(teacher))
     differ("chat template", student.chat_template, teacher.chat_template)
     differ("image processor", _image_settings(student), _image_settings(teacher))
     return student
 
 
-def _splitting(processor) -> dict[str, str]:
-    """What of a tokenizer, beside its ids, decides how text is split: SHA-256 of each part, shortened."""
-    whole = json.loads(processor.tokenizer.backend_tokenizer.to_str())
-    parts = {"merges": whole["model"].get("merges"), **{name: whole[name] for name in ("normalizer", "pre_tokenizer")}}
-    return {name: hashlib.sha256(json.dumps(part).encode()).hexdigest()[:12] for name, part in parts.items()}
+def _merges(processor) -> str:
+    """SHA-256 of a tokenizer's merges: with the same ids, they decide how text is split."""
+    model = json.loads(processor.tokenizer.backend_tokenizer.to_str())["model"]
+    return hashlib.sha256(json.dumps(model.get("merges")).encode()).hexdigest()
 
 
 def _image_settings(processor) -> dict:
