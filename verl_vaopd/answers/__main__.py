@@ -49,14 +49,15 @@ def answer(config) -> dict:
     from verl_vaopd.answers.sampling import answer_settings, sample_answers
     from verl_vaopd.answers.store import AnswerWriter
     from verl_vaopd.trainer.main import instantiate
-    from verl_vaopd.trainer.preflight import check_models, check_rows
+    from verl_vaopd.trainer.preflight import check_models
+    from verl_vaopd.trainer.row_checks import check_rows, image_limit
     from verl_vaopd.trainer.vision import degradation_of
 
     vaopd, data = instantiate(config), config.data
     if not vaopd.answers:
         raise ValueError("vaopd.answers is not set: name the folder to write")
     processor = check_models(config.actor_rollout_ref.model.path, vaopd.teacher.path)
-    check_rows(data.train_files, "data.train_files", processor, data, degradation_of(vaopd))
+    check_rows(data.train_files, "data.train_files", processor, data, degradation_of(vaopd), image_limit(config))
     dataset = create_rl_dataset(
         data.train_files, data, processor.tokenizer, processor, max_samples=data.train_max_samples
     )

@@ -26,6 +26,15 @@ def _plain(value):
     return value.item() if hasattr(value, "item") else str(value)
 
 
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """An OSError of the block, such as that of a full disk, names ``path``: one of a write names nothing by itself."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+
+
 class RunLog:
     """Appends to and closes the folder of one run.
 
@@ -42,7 +51,7 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """A line for the person who watches: to ``progress.log``, which ``verl-vaopd train`` shows as it grows."""
-        with open(self.progress_path, "a") as f:
+        with naming(self.progress_path), open(self.progress_path, "a") as f:
             f.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
 
     @property
@@ -51,13 +60,14 @@ class RunLog:
         return os.path.exists(self.stop_path)
 
     def metrics(self, record: dict) -> None:
-        with open(self.metrics_path, "a") as f:
+        with naming(self.metrics_path), open(self.metrics_path, "a") as f:
             f.write(json.dumps(record, default=_plain) + "\n")
 
     def rollouts(self, step: int, rows: list[dict], kind: str = "step") -> None:
         if not rows:
             return
-        with open(os.path.join(self.output_dir, "rollouts", f"{kind}_{step}.jsonl"), "w") as f:
+        path = os.path.join(self.output_dir, "rollouts", f"{kind}_{step}.jsonl")
+        with naming(path), open(path, "w") as f:
             f.writelines(json.dumps(row, default=_plain) + "\n" for row in rows)
 
     def image(self, data: bytes) -> str:
@@ -66,7 +76,7 @@ class RunLog:
         path = os.path.join(self.output_dir, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         if not os.path.exists(path):
-            with open(path, "wb") as f:
+            with naming(path), open(path, "wb") as f:
                 f.write(data)
         return name
 
