@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     if not current_process_is_supervised():
         env = {**os.environ, "VAOPD_SUPERVISED": "1"}
         return run_supervised([sys.executable, "-m", "verl_vaopd.answers", *argv], env=env)
-    from verl_vaopd.platform.loopback import LOOPBACK
+    from verl_vaopd.trainer.loopback import LOOPBACK
     from verl_vaopd.trainer.main import compose, parse_arguments
 
     try:

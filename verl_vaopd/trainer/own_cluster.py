@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from verl_vaopd.platform.loopback import LOOPBACK, private_folder
+from verl_vaopd.trainer.loopback import LOOPBACK, private_folder
 
 
 def keep_private(environ: MutableMapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 
-from verl_vaopd.platform.loopback import private_socket
+from verl_vaopd.trainer.loopback import private_socket
 
 
 class PrivateSocketExtension(vLLMColocateWorkerExtension):

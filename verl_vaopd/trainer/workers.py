@@ -15,10 +15,10 @@ from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 import verl_vaopd.student.engine
 import verl_vaopd.teacher.engine  # noqa: F401  (both register their engines)
 from verl_vaopd.algorithm import fused_linear_forward_kl, fused_linear_reverse_kl
-from verl_vaopd.platform.loopback import private_socket, register_bound_rendezvous
 from verl_vaopd.student.objectives import Distillation, PolicyGradient
 from verl_vaopd.teacher.head import load_lm_head
 from verl_vaopd.trainer.config import DISTILLATION, POLICY_GRADIENT, VAOPDConfig
+from verl_vaopd.trainer.loopback import private_socket, register_bound_rendezvous
 from verl_vaopd.trainer.vision import fetch_views
 
 

@@ -8,12 +8,12 @@ import tempfile
 
 import pytest
 
-from verl_vaopd.platform import loopback
+from verl_vaopd.trainer import loopback
 
 MEET = """
 import socket, sys
 import psutil, torch, torch.distributed
-from verl_vaopd.platform.loopback import register_bound_rendezvous
+from verl_vaopd.trainer.loopback import register_bound_rendezvous
 register_bound_rendezvous()
 torch.distributed.init_process_group("gloo", init_method=sys.argv[1])
 number = torch.ones(1) * torch.distributed.get_rank()
