@@ -3,6 +3,7 @@
 Each start of the stack takes minutes, so each proves much.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -65,14 +66,21 @@ def interrupt_after(step: int, command: list[str], output: Path, log: Path, env:
 
 
 def stack_processes() -> set[int]:
-    """Ray, vLLM and training processes of this machine."""
+    """Ray, vLLM and training processes of this machine, but for those of a run that is still supervised: another's."""
     words = ("raylet", "gcs_server", "ray::", "VLLM", "EngineCore", "verl_vaopd.trainer.main")
     found = set()
     for process in psutil.process_iter(["cmdline", "name"]):
         text = " ".join(process.info["cmdline"] or []) + " " + (process.info["name"] or "")
-        if any(word in text for word in words):
+        if any(word in text for word in words) and not is_supervised(process):
             found.add(process.pid)
     return found
+
+
+def is_supervised(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        commands = [" ".join(each.cmdline()) for each in process.parents()]
+        return any("verl-vaopd train" in command or "verl_vaopd.cli train" in command for command in commands)
+    return True  # it has ended
 
 
 @pytest.fixture(scope="module")
