@@ -5,6 +5,8 @@ import stat
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -65,16 +67,8 @@ def test_two_runs_on_a_machine_have_a_weight_socket_each(folder, monkeypatch):
     assert addresses == names
 
 
-def test_verl_still_names_its_socket_as_the_replacement_expects(monkeypatch):
-    from verl_vaopd.trainer.weight_socket import PrivateSocketExtension
-
-    class Worker(PrivateSocketExtension):
-        model_runner, local_rank = None, 0
-
-        def __new__(cls):
-            return object.__new__(cls)
-
-    monkeypatch.setenv("RAY_RAYLET_PID", "11")
-    monkeypatch.setenv("VERL_RAY_JOB_ID", "01000000")
-    expected = f"ipc://{loopback.private_folder()}/11-rl-colocate-zmq-01000000-replica-0-rank-0.sock"
-    assert Worker()._get_zmq_handle() == expected
+@pytest.mark.parametrize("module", ["vllm_rollout", "utils"])
+def test_both_ends_of_verls_socket_are_where_the_replacement_expects_them(module):
+    verl = Path(find_spec("verl").submodule_search_locations[0])
+    source = (verl / "workers/rollout/vllm_rollout" / f"{module}.py").read_text()
+    assert source.count('f"ipc:///tmp/rl-colocate-zmq-{job_id}-replica-') == source.count("ipc:///tmp/") == 1
