@@ -22,13 +22,14 @@ def main(argv: list[str] | None = None) -> int:
     if not current_process_is_supervised():
         env = {**os.environ, "VAOPD_SUPERVISED": "1"}
         return run_supervised([sys.executable, "-m", "verl_vaopd.answers", *argv], env=env)
+    from verl_vaopd.trainer.loopback import LOOPBACK
     from verl_vaopd.trainer.main import compose, parse_arguments
 
     try:
         config_name, _, overrides = parse_arguments(argv)
         config = compose(config_name, overrides)
         settings_of_workers = config.ray_kwargs.ray_init.get("runtime_env", {}).get("env_vars", {})
-        for name, value in settings_of_workers.items():  # before verl and vLLM are imported
+        for name, value in {**LOOPBACK, **settings_of_workers}.items():  # before verl and vLLM are imported
             os.environ.setdefault(name, str(value))
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         manifest = answer(config)

@@ -1,5 +1,7 @@
 """Typed settings of this package (section ``vaopd`` of the config); everything else is verl's own config."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +16,12 @@ ANSWERED_BY_TEACHER = ("cot_sft", "offpolicy_kd")
 PLACEMENTS = ("colocated", "separate")
 SCORES = ("sampled", "distribution")
 LOSS_AGG_MODES = ("token-mean", "seq-mean-token-mean")
+LOAD_FORMATS = ("auto", "safetensors", "dummy")
+WORKER_EXTENSION = "verl_vaopd.trainer.weight_socket.PrivateSocketExtension"
+SECRET_SETTING = re.compile(
+    r"(^|[_.])(api_?key|access_key|(hf|auth|access|api)_token|secret|secret_key|password)$", re.I
+)
+SECRET_VARIABLE = re.compile(r"env_vars\.\w*(KEY|TOKEN|SECRET|PASSWORD)$", re.I)
 
 
 def _refuse(condition: bool, setting: str, value, wanted: str) -> None:
@@ -221,12 +229,47 @@ class VAOPDConfig:
         return self.uses_teacher and self.degraded_view
 
 
-def validate_host_settings(config) -> None:
-    """Refuse verl settings under which the loss would not be Eq. 6.
+def _settings(section, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every setting."""
+    items = section.items() if isinstance(section, dict) else enumerate(section)
+    for key, value in items:
+        inner = f"{name}.{key}" if name else str(key)
+        if isinstance(value, dict | list):
+            yield from _settings(value, inner)
+        else:
+            yield inner, value
+
+
+def refuse_unsafe_settings(config) -> None:
+    """Refuse settings that let a checkpoint bring code, or that put a secret into config.yaml and the logs.
 
     Raises:
         ValueError: names the setting and what to set instead.
     """
+    from omegaconf import OmegaConf
+
+    for name, value in _settings(OmegaConf.to_container(config, resolve=True)):
+        normal = name.replace("-", "_")
+        if normal.endswith("trust_remote_code") and value not in (None, False):
+            raise ValueError(f"{name}={value!r}: must be false: code of a checkpoint is never run")
+        if value and isinstance(value, str) and (SECRET_SETTING.search(normal) or SECRET_VARIABLE.search(normal)):
+            raise ValueError(
+                f"{name} holds a secret, which would be in config.yaml and in logs: leave it out and export the "
+                "variable where the run, or the cluster's Ray, is started; workers inherit it"
+            )
+    load_format = config.actor_rollout_ref.rollout.load_format
+    if load_format not in LOAD_FORMATS:
+        wanted = f"one of {LOAD_FORMATS}: safetensors only"
+        raise ValueError(f"actor_rollout_ref.rollout.load_format={load_format!r}: must be {wanted}")
+
+
+def validate_host_settings(config) -> None:
+    """Refuse verl settings under which the loss would not be Eq. 6, and unsafe ones.
+
+    Raises:
+        ValueError: names the setting and what to set instead.
+    """
+    refuse_unsafe_settings(config)
     actor, rollout, data = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.data
     teacher, method = config.vaopd.teacher, config.vaopd.method
     world, sequence_ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes, actor.ulysses_sequence_parallel_size
@@ -337,6 +380,12 @@ def validate_host_settings(config) -> None:
             "actor_rollout_ref.actor.ulysses_sequence_parallel_size",
             sequence_ranks,
             "1 with papo: a token's two views must be on one rank",
+        ),
+        (
+            rollout.engine_kwargs.vllm.worker_extension_cls != WORKER_EXTENSION,
+            "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls",
+            rollout.engine_kwargs.vllm.worker_extension_cls,
+            f"{WORKER_EXTENSION!r}: student and vLLM must name the same socket",
         ),
         (config.trainer.v1.trainer_mode != "sync", "trainer.v1.trainer_mode", config.trainer.v1.trainer_mode, "'sync'"),
     ]

@@ -22,7 +22,6 @@ verl.trainer.config) and of this package's section `vaopd`; recipes/ holds compl
 """
 
 
-RAY_LOGS = "/tmp/ray/session_latest/logs"
 STOPPED = os.EX_TEMPFAIL  # 75: asked to stop, a checkpoint is saved
 NEW_CLUSTER_SETTINGS = ("num_cpus", "num_gpus", "include_dashboard", "object_store_memory", "resources")
 REQUIRED = ("actor_rollout_ref.model.path", "vaopd.teacher.path", "data.train_files", "data.val_files")
@@ -306,6 +305,7 @@ def main(argv: list[str] | None = None) -> int:
     if "--help" in argv or "-h" in argv:
         print(HELP, end="")
         return 0
+    from verl_vaopd.trainer.own_cluster import keep_private, ray_logs
     from verl_vaopd.trainer.supervisor import current_process_is_supervised, run_supervised
 
     if not current_process_is_supervised():
@@ -322,8 +322,7 @@ def main(argv: list[str] | None = None) -> int:
         if config.trainer.device == "cpu":
             os.environ["VERL_PLATFORM"] = "cpu"  # before verl is imported: it loads verl_vaopd.platform
         if "RAY_ADDRESS" not in os.environ:
-            # Ray's name for a cluster of this machine alone: every daemon then binds to loopback.
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+            keep_private(os.environ)
         print("checking settings, models and data", flush=True)
         missing = check(config, dry_run)
     except ValueError as error:
@@ -359,7 +358,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except RayError as error:
         reason = getattr(error, "cause", None) or error  # a task's own exception, or a worker that died
-        print(f"{error}\nverl-vaopd train: {reason}\nlogs of all workers: {RAY_LOGS}", file=sys.stderr)
+        print(f"{error}\nverl-vaopd train: {reason}\nlogs of all workers: {ray_logs(os.environ)}", file=sys.stderr)
         return 1
     except RuntimeError as error:
         print(f"verl-vaopd train: {error}", file=sys.stderr)
