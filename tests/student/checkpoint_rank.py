@@ -26,7 +26,9 @@ def build(folder: Path) -> StudentEngine:
     engine = StudentEngine(
         HFModelConfig(path=f"{folder}/student", override_config={"attn_implementation": "sdpa"}),
         FSDPEngineConfig(strategy="fsdp2", model_dtype="fp32", mixed_precision=FP32, use_torch_compile=False),
-        FSDPOptimizerConfig(lr=1e-2, lr_scheduler_type="cosine", lr_warmup_steps=2, total_training_steps=9),
+        FSDPOptimizerConfig(  # no clipping: the norm's rounding hangs on the ranks
+            lr=1e-2, lr_scheduler_type="cosine", lr_warmup_steps=2, total_training_steps=9, clip_grad=1e9
+        ),
         CheckpointConfig(save_contents=["model", "optimizer", "extra", "hf_model"]),
     )
     engine.initialize()

@@ -3,12 +3,15 @@
 import json
 import os
 
+import numpy as np
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
 
 SHARDS = "distributed"
+RANDOM_STATE = [np.ndarray, np.dtype, type(np.dtype(np.uint32)), np.random.get_state()[1].__reduce__()[0]]
+"""What numpy's random state is made of, all that the host's files hold beside tensors and plain values."""
 
 
 class ShardedCheckpoint(FSDPCheckpointManager):
@@ -37,14 +40,13 @@ class ShardedCheckpoint(FSDPCheckpointManager):
             return
         state = self._state()
         dcp.load(state, checkpoint_id=os.path.join(local_path, SHARDS))
-        set_state_dict(
-            self.model, self.optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
-        )
+        set_state_dict(self.model, self.optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
         if not self.should_load_extra:
             return
         own = self._extra_path(local_path, self.world_size, self.rank)
         path = own if os.path.exists(own) else self._first_of(local_path)
-        extra = torch.load(path, weights_only=False)
+        with torch.serialization.safe_globals(RANDOM_STATE):
+            extra = torch.load(path, weights_only=True)
         if path == own:
             self.load_rng_state(extra["rng"])
         if self.lr_scheduler is not None:
