@@ -3,6 +3,7 @@
 Each start of the stack takes minutes, so each proves much.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.stack import ROOT, mixed_rows, one_question, records, run
+from tests.watching import PLANTED, files_that_hold, is_loopback, processes_seen
 
 pytestmark = pytest.mark.stack
 
@@ -39,26 +41,46 @@ def train_command(output: Path, student: Path, teacher: Path, data: Path, *overr
     ]
 
 
-def interrupt_after(step: int, command: list[str], output: Path) -> int:
-    """Start a run, press Ctrl-C once it has shown ``step``. Returns the exit status."""
-    process = subprocess.Popen(command, cwd=ROOT)
+def interrupt_after(step: int, command: list[str], output: Path, log: Path, env: dict, look) -> tuple[int, object]:
+    """Start a run, look at it (``look(pid)``) at its first step, press Ctrl-C once it has shown ``step``.
+
+    Returns the exit status and what ``look`` returned.
+    """
+    with open(log, "wb") as written:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **env}, stdout=written, stderr=subprocess.STDOUT
+        )
     progress, deadline = output / "progress.log", time.monotonic() + 900
-    while f"step {step}/" not in (progress.read_text() if progress.exists() else ""):
-        assert process.poll() is None and time.monotonic() < deadline, "the run ended or hung before that step"
-        time.sleep(0.5)
+
+    def wait_for(number):
+        while f"step {number}/" not in (progress.read_text() if progress.exists() else ""):
+            late = process.poll() is not None or time.monotonic() > deadline
+            assert not late, f"ended or hung before step {number}: {log.read_text()[-6000:]}"
+            time.sleep(0.5)
+
+    wait_for(1)
+    seen = look(process.pid)
+    wait_for(step)
     process.send_signal(signal.SIGINT)
-    return process.wait(timeout=120)
+    return process.wait(timeout=120), seen
 
 
 def stack_processes() -> set[int]:
-    """Ray, vLLM and training processes of this machine."""
+    """Ray, vLLM and training processes of this machine, but for those of a run that is still supervised: another's."""
     words = ("raylet", "gcs_server", "ray::", "VLLM", "EngineCore", "verl_vaopd.trainer.main")
     found = set()
     for process in psutil.process_iter(["cmdline", "name"]):
         text = " ".join(process.info["cmdline"] or []) + " " + (process.info["name"] or "")
-        if any(word in text for word in words):
+        if any(word in text for word in words) and not is_supervised(process):
             found.add(process.pid)
     return found
+
+
+def is_supervised(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        commands = [" ".join(each.cmdline()) for each in process.parents()]
+        return any("verl-vaopd train" in command or "verl_vaopd.cli train" in command for command in commands)
+    return True  # it has ended
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +113,10 @@ def self_distilled(tmp_path_factory):
     before = stack_processes()
     output = folder / "run"
     command = train_command(output, student, student, data, *settings, "trainer.total_training_steps=1000")
-    status = interrupt_after(2, command, output)
+    log = folder / "stdout.log"
+    status, seen = interrupt_after(2, command, output, log, PLANTED, processes_seen)
     left = stack_processes() - before
-    return {"output": output, "status": status, "left": left, "logged": records(output)}
+    return {"output": output, "log": log, "status": status, "left": left, "logged": records(output), "seen": seen}
 
 
 def test_self_distillation_has_no_loss(self_distilled):
@@ -111,6 +134,35 @@ def test_vllm_and_trainer_agree(self_distilled):
 def test_interrupt_leaves_no_process(self_distilled):
     assert self_distilled["status"] != 0
     assert not self_distilled["left"]
+
+
+def test_every_socket_is_on_loopback_or_private(self_distilled):
+    """Ray, TransferQueue, vLLM, the ranks' stores, gloo: of all processes, at step 1."""
+    seen = self_distilled["seen"]
+    listening = {name for each in seen for name in [each.name] if each.listening}
+    for expected in ("raylet", "gcs_server", "TransferQu", "vLLMHttp", "VLLM::Worker", "Teacher", "WorkerDict"):
+        assert any(expected in name for name in listening), (expected, listening)
+    elsewhere = [(each.name, address) for each in seen for address in each.listening if not is_loopback(address)]
+    assert not elsewhere
+    assert not [(each.name, path) for each in seen for path in each.open_to_others]
+
+
+def test_ray_answers_nobody_without_the_token(self_distilled):
+    assert self_distilled["seen"].without_token == "UNAUTHENTICATED"
+    assert self_distilled["seen"].with_token != "UNAUTHENTICATED"
+    daemons = [each for each in self_distilled["seen"] if each.name in ("raylet", "gcs_server")]
+    assert [each.ray_auth_mode for each in daemons] == ["token"] * 2
+    assert self_distilled["seen"].token_mode == 0o600
+
+
+def test_no_secret_is_written_or_shown(self_distilled):
+    """Keys of the environment and Ray's token: in no file of the run and of Ray's session, in no command line."""
+    seen = self_distilled["seen"]
+    folders = [self_distilled["log"], self_distilled["output"], seen.session]
+    assert files_that_hold(b"step 1/", folders), "the search finds what is there"
+    for secret in [*PLANTED.values(), seen.token]:
+        assert not files_that_hold(secret.encode(), folders)
+        assert not [each.name for each in seen if secret in each.command_line]
 
 
 def test_held_out_rollouts_are_logged_with_their_images(self_distilled):

@@ -46,11 +46,17 @@ def converted(tmp_path_factory):
 def test_the_start_up_checks_read_them(converted):
     from verl_vaopd.algorithm import pixelate
     from verl_vaopd.tiny.processor import make_processor
-    from verl_vaopd.trainer.preflight import check_rows
+    from verl_vaopd.trainer.row_checks import check_rows
 
-    data = SimpleNamespace(prompt_key="prompt", image_key="images", max_prompt_length=512, mm_processor_kwargs=None)
+    data = SimpleNamespace(
+        prompt_key="prompt",
+        image_key="images",
+        max_prompt_length=512,
+        mm_processor_kwargs=None,
+        apply_chat_template_kwargs={},
+    )
     for name in ("train", "validation"):
-        check_rows(str(converted / f"{name}.parquet"), "data.train_files", make_processor(), data, pixelate)
+        check_rows(str(converted / f"{name}.parquet"), "data.train_files", make_processor(), data, pixelate, 2)
 
 
 def test_verls_dataset_reads_them(converted, tmp_path):

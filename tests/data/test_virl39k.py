@@ -17,7 +17,7 @@ from tests.data.upstream import (
     write_geometry3k,
     write_virl39k,
 )
-from verl_vaopd.data import images
+from verl_vaopd.data import archive, images
 from verl_vaopd.data.__main__ import main
 from verl_vaopd.data.boxed import unboxed
 
@@ -117,6 +117,8 @@ BAD = {
     "outside_archive ": ({"image": ["images/../../s.png"]}, {}, "points outside the archive"),
     "outside_archive  ": ({"image": ["/etc/s.png"]}, {"/etc/s.png": PICTURE}, "points outside the archive"),
     "outside_archive   ": ({"image": ["images/link.png"]}, {}, "'images/link.png' is a symbolic link"),
+    "outside_archive    ": ({"image": ["images/device"]}, {}, "'images/device' is no regular file"),
+    "outside_archive     ": ({"image": ["images\\..\\..\\s.png"]}, {}, "points outside the archive"),
     "unreadable_image": ({"image": ["images/x.png"]}, {"images/x.png": b"not a picture"}, "not a readable image"),
     "unreadable_image ": ({"image": ["images/x.png"]}, {"images/x.png": PICTURE[:-30]}, "cannot be decoded"),
     "oversized_image": ({"image": ["images/x.png"]}, {"images/x.png": BIG}, "unpacks to 67,108,865 bytes"),
@@ -137,7 +139,7 @@ def test_bad_rows_stop_or_are_left_out(convert, tmp_path, kind):
     changes, members, says = BAD[kind]
     rows = [question(1), question(2, **changes), question(3)]
     pictures = {f"images/v{n}-0.png": PICTURE for n in (1, 2, 3)} | members
-    links = [link("images/link.png", "v1-0.png")]
+    links = [link("images/link.png", "v1-0.png"), link("images/device", "", stat.S_IFCHR)]
     code, output, printed = convert(rows=rows, members=pictures, links=links)
     assert code == 1 and contents(output) == {}
     assert f"39Krelease.parquet, row 1 (id {rows[1]['qid']!r})" in printed and says in printed
@@ -148,13 +150,21 @@ def test_bad_rows_stop_or_are_left_out(convert, tmp_path, kind):
     assert manifest["ids"]["train"] == ["v1", "v3"]
 
 
+def test_an_archive_that_unpacks_to_too_much_is_refused(convert, monkeypatch):
+    """A small archive may hold one member many times over, or members that shrink a thousandfold."""
+    monkeypatch.setattr(archive, "MAX_TOTAL", 2 * len(PICTURE))
+    members = {"images/a.png": PICTURE}
+    code, output, printed = convert(rows=[question(n, image=["images/a.png"]) for n in (1, 2, 3)], members=members)
+    assert code == 1 and contents(output) == {} and "images.zip unpacks to more than" in printed
+
+
 def test_a_member_that_does_not_unpack_is_a_bad_row(tmp_path, capsys):
     source = write_virl39k(tmp_path / "source", [question(1)], {"images/v1-0.png": PICTURE})
     write_geometry3k(source / "geometry3k")
-    archive = (source / "images.zip").read_bytes()
+    damaged = (source / "images.zip").read_bytes()
     with zipfile.ZipFile(source / "images.zip") as file:
         crc = file.getinfo("images/v1-0.png").CRC.to_bytes(4, "little")
-    (source / "images.zip").write_bytes(archive.replace(crc, b"\1\2\3\4"))
+    (source / "images.zip").write_bytes(damaged.replace(crc, b"\1\2\3\4"))
     assert main(["virl39k", "--output", str(tmp_path / "out"), "--source", str(source)]) == 1
     assert "'images/v1-0.png' cannot be unpacked (Bad CRC-32" in capsys.readouterr().err
 

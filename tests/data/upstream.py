@@ -82,10 +82,10 @@ def question(number: int, **changes) -> dict:
     } | changes
 
 
-def link(name: str, target: str) -> tuple[zipfile.ZipInfo, bytes]:
-    """A symbolic link as a member of an archive."""
+def link(name: str, target: str, kind: int = stat.S_IFLNK) -> tuple[zipfile.ZipInfo, bytes]:
+    """A symbolic link, or a member of another ``kind``, of an archive."""
     member = zipfile.ZipInfo(name)
-    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    member.external_attr = (kind | 0o777) << 16
     return member, target.encode()
 
 

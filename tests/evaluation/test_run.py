@@ -32,6 +32,7 @@ NOWHERE = f"http://127.0.0.1:{free_port()}/v1"
 )
 def test_bad_usage_ends_at_once(tmp_path, capsys, arguments, words):
     (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").touch()
     assert main([str(tmp_path), "--output", str(tmp_path / "out"), *arguments]) == 1
     assert words in capsys.readouterr().err
 

@@ -1,10 +1,13 @@
 """Wrong settings and misspelt keys are refused before anything starts; every shipped YAML composes."""
 
+import copy
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from verl_vaopd.trainer.config import PAPOConfig, TeacherConfig, VAOPDConfig, validate_host_settings
+from verl_vaopd.trainer.host_values import check_host_values
 from verl_vaopd.trainer.main import check, compose, instantiate
 
 REQUIRED = [
@@ -19,6 +22,7 @@ CONFIGS = sorted(p.stem for p in (Path(__file__).parents[2] / "verl_vaopd" / "co
 @pytest.mark.parametrize("name", CONFIGS)
 def test_shipped_configs_compose_and_are_valid(name):
     config = compose(name, REQUIRED)
+    check_host_values(config)
     validate_host_settings(config)
     vaopd = instantiate(config)
     # The paper's settings (Section 4.1 and its appendix), in every shipped config.
@@ -46,6 +50,9 @@ def test_yaml_and_dataclass_hold_the_same_fields():
     "override, says",
     [
         ("vaopd.lamda=0.5", "vaopd.lamda"),
+        ("vaopd.high_fractoin=0.5", "Did you mean vaopd.high_fraction?"),
+        ("actor.optim.lr=1", "Did you mean actor_rollout_ref.actor.optim.lr or"),
+        ("vaopd=null", "not set: vaopd.teacher.path"),
         ("+vaopd.lamda=0.5", "lamda"),
         ("vaopd.method=vaopdd", "vaopd.method='vaopdd'"),
         ("vaopd.method=offpolicy_kd", "vaopd.answers=None: the folder that `verl-vaopd answers` made"),
@@ -71,7 +78,7 @@ def test_yaml_and_dataclass_hold_the_same_fields():
     ],
 )
 def test_wrong_settings_are_refused_by_name(override, says):
-    with pytest.raises(ValueError, match="(?s)" + says.replace(".", r"\.")):
+    with pytest.raises(ValueError, match="(?s)" + says.replace(".", r"\.").replace("?", r"\?")):
         instantiate(compose("tiny_cpu", [*REQUIRED, override]))
 
 
@@ -108,6 +115,70 @@ def test_host_settings_that_would_change_the_loss_are_refused(override, says):
 def test_host_settings_that_a_policy_gradient_cannot_have_are_refused(method, override, says):
     with pytest.raises(ValueError, match=says):
         validate_host_settings(compose("tiny_cpu", [*REQUIRED, f"vaopd.method={method}", override]))
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return compose("tiny_cpu", REQUIRED)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("actor_rollout_ref.actor.optim.lr", float("nan")),
+        ("actor_rollout_ref.actor.optim.lr", 0),
+        ("actor_rollout_ref.actor.optim.lr", "1e-6"),
+        ("actor_rollout_ref.actor.optim.betas", [0.9, 1.0]),
+        ("actor_rollout_ref.actor.optim.lr_scheduler_type", "linear"),
+        ("actor_rollout_ref.rollout.n", 0),
+        ("actor_rollout_ref.rollout.n", 2.0),
+        ("actor_rollout_ref.rollout.temperature", float("inf")),
+        ("actor_rollout_ref.rollout.top_p", 1.5),
+        ("actor_rollout_ref.rollout.prompt_length", 255),
+        ("actor_rollout_ref.rollout.max_model_len", 319),
+        ("actor_rollout_ref.rollout.gpu_memory_utilization", -0.5),
+        ("actor_rollout_ref.rollout.val_kwargs.n", None),
+        ("actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image", "two"),
+        ("actor_rollout_ref.model.custom_chat_template", "{{ messages }}"),
+        ("data.train_batch_size", -16),
+        ("data.max_prompt_length", 10**30),
+        ("data.image_key", None),
+        ("trainer.save_freq", 0),
+        ("trainer.total_training_steps", -1),
+        ("trainer.nnodes", True),
+        ("trainer.n_gpus_per_node", "8"),
+        ("trainer", 3),
+    ],
+)
+def test_impossible_values_of_the_hosts_settings_are_named(tiny, name, value):
+    config = copy.deepcopy(tiny)
+    OmegaConf.update(config, name, value, merge=False, force_add=True)
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+        check_host_values(config)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("vaopd.temperature", float("nan")),
+        ("vaopd.temperature", float("inf")),
+        ("vaopd.papo.entropy_weight", float("nan")),
+        ("vaopd.mask_seed", True),
+        ("vaopd.max_drift", 0),
+        ("vaopd.output_dir", 3),
+        ("vaopd.papo", None),
+        ("vaopd.teacher", 3),
+        ("vaopd.degradation", ["blank"]),
+        ("vaopd.teacher.fsdp_size", 0),
+        ("vaopd.teacher.param_offload", 1),
+        ("vaopd", None),
+    ],
+)
+def test_impossible_values_of_the_own_section_are_named(tiny, name, value):
+    config = copy.deepcopy(tiny)
+    OmegaConf.update(config, name, value, merge=False, force_add=True)
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+        instantiate(config)
 
 
 def test_papo_wants_both_views_of_a_token_on_one_rank():

@@ -22,13 +22,14 @@ def main(argv: list[str] | None = None) -> int:
     if not current_process_is_supervised():
         env = {**os.environ, "VAOPD_SUPERVISED": "1"}
         return run_supervised([sys.executable, "-m", "verl_vaopd.answers", *argv], env=env)
+    from verl_vaopd.trainer.loopback import LOOPBACK
     from verl_vaopd.trainer.main import compose, parse_arguments
 
     try:
         config_name, _, overrides = parse_arguments(argv)
         config = compose(config_name, overrides)
         settings_of_workers = config.ray_kwargs.ray_init.get("runtime_env", {}).get("env_vars", {})
-        for name, value in settings_of_workers.items():  # before verl and vLLM are imported
+        for name, value in {**LOOPBACK, **settings_of_workers}.items():  # before verl and vLLM are imported
             os.environ.setdefault(name, str(value))
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         manifest = answer(config)
@@ -49,14 +50,15 @@ def answer(config) -> dict:
     from verl_vaopd.answers.sampling import answer_settings, sample_answers
     from verl_vaopd.answers.store import AnswerWriter
     from verl_vaopd.trainer.main import instantiate
-    from verl_vaopd.trainer.preflight import check_models, check_rows
+    from verl_vaopd.trainer.preflight import check_models
+    from verl_vaopd.trainer.row_checks import check_rows, image_limit
     from verl_vaopd.trainer.vision import degradation_of
 
     vaopd, data = instantiate(config), config.data
     if not vaopd.answers:
         raise ValueError("vaopd.answers is not set: name the folder to write")
     processor = check_models(config.actor_rollout_ref.model.path, vaopd.teacher.path)
-    check_rows(data.train_files, "data.train_files", processor, data, degradation_of(vaopd))
+    check_rows(data.train_files, "data.train_files", processor, data, degradation_of(vaopd), image_limit(config))
     dataset = create_rl_dataset(
         data.train_files, data, processor.tokenizer, processor, max_samples=data.train_max_samples
     )

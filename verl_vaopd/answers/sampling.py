@@ -30,6 +30,8 @@ def load_engine(config, path: str):
     from vllm import LLM
 
     rollout, data, trainer = config.actor_rollout_ref.rollout, config.data, config.trainer
+    engine = OmegaConf.to_container(rollout.engine_kwargs.vllm, resolve=True)
+    del engine["worker_extension_cls"]  # takes new weights from a trainer
     return LLM(
         path,
         dtype=rollout.dtype,
@@ -41,7 +43,7 @@ def load_engine(config, path: str):
         max_num_seqs=rollout.max_num_seqs,
         seed=data.seed,
         logprobs_mode=rollout.logprobs_mode,
-        **OmegaConf.to_container(rollout.engine_kwargs.vllm, resolve=True),
+        **engine,
     )
 
 

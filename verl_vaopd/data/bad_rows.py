@@ -37,6 +37,9 @@ class RowError(ValueError):
         super().__init__(f"{field}: {problem}")
         self.field, self.reason, self.problem, self.mend = field, reason, problem, mend
 
+    def __reduce__(self):  # between processes
+        return RowError, (self.field, self.reason, self.problem, self.mend)
+
     def at(self, file: str, row: int, row_id: str) -> BadRow:
         return BadRow(file, row, row_id, self.field, self.reason, self.problem, self.mend)
 

@@ -1,25 +1,62 @@
-"""Is an encoded image readable and of a size that can be used? Its bytes are never changed."""
+"""Is an encoded image readable and of a size that can be used, and which RGB pixels does it hold?
+
+Its bytes are never changed. What every reader sees (vLLM, both views of the teacher, the student) is :func:`as_rgb`.
+"""
 
 import hashlib
 import io
 import warnings
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 
 from verl_vaopd.data.bad_rows import RowError
 
 MAX_PIXELS = 89_478_485  # Pillow's own warning limit, a quarter of 2**30 bytes of RGB
 MAX_BYTES = 64 * 2**20  # of one encoded image
 MAX_ASPECT = 200  # Qwen3-VL's image processor refuses longer strips
-OVERSIZED = "shrink it in the source (nothing is resized here) or leave the row out with --on-error skip"
-UNREADABLE = "replace it in the source or leave the row out with --on-error skip"
+OVERSIZED = "shrink it in the source (nothing is resized here), or take the row out (verl-vaopd data: --on-error skip)"
+UNREADABLE = "replace it in the source or take the row out (verl-vaopd data: --on-error skip)"
 
 
-def check_image(data: bytes | None, field: str) -> None:
-    """Decode the whole image.
+def as_rgb(image: Image.Image) -> Image.Image:
+    """The first frame as 8-bit RGB, upright, without metadata; what is already so comes back unchanged in its pixels.
+
+    EXIF orientation is applied; transparency is laid over white; 16 bits are scaled to 8, not clipped. Colour profiles
+    are not applied.
 
     Raises:
-        RowError: no bytes, not an image, cut off, more than MAX_BYTES or MAX_PIXELS, or longer than 200 to 1.
+        ValueError: pixels without a defined white (32-bit integers above 65,535, floating point), or a colour space
+            that Pillow does not convert.
+    """
+    frame = ImageOps.exif_transpose(image)
+    if frame.mode.startswith("I"):  # I;16 and its byte orders, or 16-bit samples in 32 bits
+        samples = np.asarray(frame)
+        if samples.min() < 0 or samples.max() > 65535:
+            raise ValueError("32-bit samples outside 0 to 65,535 have no defined white: save it with 8 or 16 bits")
+        scaled = np.rint(samples / 257).astype(np.uint8)  # 65535 / 257 = 255
+        see_through = frame.info.get("transparency")
+        if see_through is not None:
+            scaled[samples == see_through] = 255
+        frame = Image.fromarray(scaled)
+    elif frame.mode == "F":
+        raise ValueError("floating-point samples have no defined white: save it with 8 or 16 bits")
+    if frame.has_transparency_data:
+        frame = frame.convert("RGBA")
+        frame = Image.alpha_composite(Image.new("RGBA", frame.size, "white"), frame)
+    rgb = frame.convert("RGB")
+    rgb.info = {}
+    return rgb
+
+
+def check_image(data: bytes | None, field: str) -> tuple[int, int]:
+    """Decode the whole image.
+
+    Returns:
+        Width and height as every reader sees them, pixels.
+    Raises:
+        RowError: no bytes, not an image, cut off, without pixels, more than MAX_BYTES or MAX_PIXELS, longer than 200
+            to 1, or no RGB can be made of it.
     """
     if not data:
         raise RowError(field, "unreadable_image", "holds no image bytes", UNREADABLE)
@@ -38,6 +75,8 @@ def check_image(data: bytes | None, field: str) -> None:
                 field, "unreadable_image", f"not a readable image ({_one_line(error)})", UNREADABLE
             ) from error
         width, height = image.size
+        if width < 1 or height < 1:
+            raise RowError(field, "image_shape", f"{width} x {height} has no pixels", UNREADABLE)
         if width * height > MAX_PIXELS:
             problem = f"{width} x {height} is over the limit of {MAX_PIXELS:,} pixels"
             raise RowError(field, "oversized_image", problem, OVERSIZED)
@@ -45,14 +84,14 @@ def check_image(data: bytes | None, field: str) -> None:
             problem = f"{width} x {height} is longer than {MAX_ASPECT} to 1"
             raise RowError(field, "image_shape", problem, UNREADABLE)
         try:
-            image.convert("RGB")
+            return as_rgb(image).size
         except Exception as error:  # as above
             raise RowError(field, "unreadable_image", f"cannot be decoded ({_one_line(error)})", UNREADABLE) from error
 
 
 def pixel_digest(data: bytes) -> str:
     """SHA-256 of size and RGB pixels: equal for images that look the same, however they are encoded."""
-    image = Image.open(io.BytesIO(data)).convert("RGB")
+    image = as_rgb(Image.open(io.BytesIO(data)))
     return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
 
 

@@ -5,7 +5,7 @@ import re
 from verl_vaopd.data.bad_rows import RowError
 
 PLACEHOLDER = "<image>"
-MEND = "correct it in the source or leave the row out with --on-error skip"
+MEND = "correct it in the source or take the row out (verl-vaopd data: --on-error skip)"
 
 
 def bare_question(question: str) -> str:

@@ -34,6 +34,11 @@ from verl_vaopd.evaluation.toolkit_process import Toolkit
 from verl_vaopd.evaluation.variants import Variants
 
 FAILED = "Failed to obtain answer via API."
+UNSAFE_ARGUMENTS = {
+    "--trust-remote-code": "code of a checkpoint is never run",
+    "--api-key": "every process of this machine can read command lines; the server is on loopback and needs no key",
+    "--load-format": "weights are loaded from safetensors only",
+}
 """What the toolkit itself writes for an answer it did not get; no option is read out of it."""
 
 
@@ -64,6 +69,10 @@ class Settings:
             raise EvaluationError("--served-model belongs to --base-url")
         if self.server_arguments and self.base_url:
             raise EvaluationError("arguments after -- are for the server that is started here: not with --base-url")
+        for argument in self.server_arguments:
+            name = argument.partition("=")[0].replace("_", "-")
+            if name in UNSAFE_ARGUMENTS:
+                raise EvaluationError(f"{name} after --: {UNSAFE_ARGUMENTS[name]}")
         need = [each.name for each in self.benchmarks if each.needs_judge]
         if need and not self.judge:
             raise EvaluationError(

@@ -18,6 +18,8 @@ import openai
 from tqdm import tqdm
 
 from verl_vaopd.evaluation import EvaluationError
+from verl_vaopd.safe_weights import require_safetensors
+from verl_vaopd.trainer.loopback import LOOPBACK
 
 LONGEST = 32768
 """Prompt and answer, tokens: the images of one MMMU question may take half of it."""
@@ -84,7 +86,7 @@ def vllm_server(checkpoint: Path, log: Path, extra: Sequence[str] = ()) -> Itera
     if importlib.util.find_spec("vllm") is None:
         raise EvaluationError("vLLM is not installed here: bash scripts/setup.sh, or give --base-url")
     port = free_port()
-    environment = {"VLLM_CPU_KVCACHE_SPACE": "2", **os.environ} if on_cpu() else dict(os.environ)
+    environment = {**LOOPBACK, **({"VLLM_CPU_KVCACHE_SPACE": "2"} if on_cpu() else {}), **os.environ}
     with open(log, "ab") as written:
         process = subprocess.Popen(
             server_command(checkpoint, port, extra),
@@ -149,11 +151,21 @@ def local_checkpoint(name: str) -> Path:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise EvaluationError(f"{folder} has no config.json: give the folder of a Hugging Face checkpoint")
-        return folder.resolve()
+        return checked_weights(folder.resolve())
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name))
+        fetched = snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"])
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise EvaluationError(f"{name} is no folder here, and the hub does not give it: {error}") from None
+    return checked_weights(Path(fetched))
+
+
+def checked_weights(folder: Path) -> Path:
+    """The folder, if its weights are in safetensors format; EvaluationError otherwise."""
+    try:
+        require_safetensors(str(folder))
+    except ValueError as error:
+        raise EvaluationError(str(error)) from None
+    return folder

@@ -1,4 +1,4 @@
-"""vLLM plugin (entry point group ``vllm.general_plugins``): weights of the CPU build stay loadable.
+"""vLLM plugin (entry point group ``vllm.general_plugins``): local sockets, and weights that stay loadable.
 
 On CPU, vLLM packs each linear layer's weight for its GEMM kernel after loading and drops the original, so the next
 ``load_weights`` meets a parameter of size 0. A policy that is trained is loaded again after every step: here the
@@ -7,9 +7,12 @@ layers keep their weight and multiply with ``torch.nn.functional.linear``.
 
 import os
 
+from verl_vaopd.trainer.loopback import bind_vllm
+
 
 def register() -> None:
-    """Called by vLLM in each of its processes; does nothing unless ``VERL_PLATFORM=cpu``."""
+    """Called by vLLM in each of its processes; the weights are looked after only with ``VERL_PLATFORM=cpu``."""
+    bind_vllm()
     if os.environ.get("VERL_PLATFORM", "").strip().lower() != "cpu":
         return
     import torch

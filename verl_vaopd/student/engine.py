@@ -12,6 +12,7 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.engine.utils import postprocess_batch_func
 
+from verl_vaopd.student.checkpoint import ShardedCheckpoint
 from verl_vaopd.student.forward import install_forward
 from verl_vaopd.student.micro_batches import agreed_plan
 from verl_vaopd.student.objectives import Distillation, LogLikelihood, Outcome, PolicyGradient
@@ -87,6 +88,17 @@ class StudentEngine(PackedQwen3VLEngine):
 
     objective: Distillation | PolicyGradient | LogLikelihood = Distillation()
     second_view: dict = {}
+
+    def initialize(self):
+        """After the host's: checkpoints that another number of ranks can load."""
+        super().initialize()
+        self.checkpoint_manager = ShardedCheckpoint(
+            model=self.module,
+            optimizer=self.optimizer,
+            lr_scheduler=self.lr_scheduler,
+            processing_class=self.model_config.get_processor(),
+            checkpoint_config=self.checkpoint_config,
+        )
 
     @property
     def views(self) -> int:

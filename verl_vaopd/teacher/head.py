@@ -8,6 +8,8 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import safe_open
 
+from verl_vaopd.safe_weights import require_safetensors
+
 HEAD_NAMES = ("lm_head.weight", "model.language_model.embed_tokens.weight")  # the second when the two are tied
 
 
@@ -15,14 +17,18 @@ def local_checkpoint(path: str) -> str:
     """The local folder of a checkpoint: ``path`` itself if it is a folder, else the hub's model of that name.
 
     Raises:
-        ValueError: no such folder, and the hub's model cannot be had.
+        ValueError: no such folder, and the hub's model cannot be had; or its weights are not in safetensors format.
     """
-    if os.path.isdir(path):
-        return path
-    try:
-        return snapshot_download(path, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"])
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        raise ValueError(f"{path} is no folder here and cannot be had from the Hugging Face hub: {error}") from error
+    folder = path
+    if not os.path.isdir(path):
+        try:
+            folder = snapshot_download(path, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"])
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+            raise ValueError(
+                f"{path} is no folder here and cannot be had from the Hugging Face hub: {error}"
+            ) from error
+    require_safetensors(folder)
+    return folder
 
 
 def is_here(path: str) -> bool:
@@ -50,11 +56,9 @@ def load_lm_head(path: str) -> torch.Tensor:
     if os.path.exists(index):
         with open(index) as f:
             files = json.load(f)["weight_map"]
-    elif os.path.exists(single):
+    else:
         with safe_open(single, framework="pt") as f:
             files = dict.fromkeys(f.keys(), "model.safetensors")
-    else:
-        raise ValueError(f"{path} holds no model.safetensors (or its index): the teacher must be in safetensors format")
     for name in HEAD_NAMES:
         if name in files:
             with safe_open(os.path.join(path, files[name]), framework="pt") as f:

@@ -1,10 +1,13 @@
 """Typed settings of this package (section ``vaopd`` of the config); everything else is verl's own config."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from verl_vaopd.algorithm.degradations import DEGRADATIONS
 from verl_vaopd.algorithm.token_masking import MASKED_TOKENS
+from verl_vaopd.trainer.host_values import is_number, is_whole
 
 METHODS = ("base", "cot_sft", "offpolicy_kd", "opd", "grpo", "papo", "vaopd")
 DISTILLATION = ("offpolicy_kd", "opd", "vaopd")
@@ -13,6 +16,12 @@ ANSWERED_BY_TEACHER = ("cot_sft", "offpolicy_kd")
 PLACEMENTS = ("colocated", "separate")
 SCORES = ("sampled", "distribution")
 LOSS_AGG_MODES = ("token-mean", "seq-mean-token-mean")
+LOAD_FORMATS = ("auto", "safetensors", "dummy")
+WORKER_EXTENSION = "verl_vaopd.trainer.weight_socket.PrivateSocketExtension"
+SECRET_SETTING = re.compile(
+    r"(^|[_.])(api_?key|access_key|(hf|auth|access|api)_token|secret|secret_key|password)$", re.I
+)
+SECRET_VARIABLE = re.compile(r"env_vars\.\w*(KEY|TOKEN|SECRET|PASSWORD)$", re.I)
 
 
 def _refuse(condition: bool, setting: str, value, wanted: str) -> None:
@@ -20,13 +29,9 @@ def _refuse(condition: bool, setting: str, value, wanted: str) -> None:
         raise ValueError(f"vaopd.{setting}={value!r}: {wanted}")
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _is_pixel_budget(budget: dict) -> bool:
     low, high = budget.get("min_pixels"), budget.get("max_pixels")
-    whole = isinstance(low, int) and isinstance(high, int)
+    whole = is_whole(low) and is_whole(high)
     return not budget or (set(budget) == {"min_pixels", "max_pixels"} and whole and 1 <= low <= high)
 
 
@@ -58,12 +63,20 @@ class TeacherConfig:
     """Overrides of the model's config, for example ``attn_implementation``."""
 
     def __post_init__(self):
-        _refuse(not self.path, "teacher.path", self.path, "name the teacher's checkpoint (hub name or local folder)")
+        named = isinstance(self.path, str) and self.path
+        _refuse(not named, "teacher.path", self.path, "name the teacher's checkpoint (hub name or local folder)")
         _refuse(self.placement not in PLACEMENTS, "teacher.placement", self.placement, f"one of {PLACEMENTS}")
         _refuse(self.dtype not in ("bf16", "fp32"), "teacher.dtype", self.dtype, "'bf16' or 'fp32'")
         for name in ("nnodes", "n_gpus_per_node", "max_token_len_per_gpu", "micro_batch_size_per_gpu"):
             value = getattr(self, name)
-            _refuse(not isinstance(value, int) or value < 1, f"teacher.{name}", value, "a whole number, 1 or more")
+            _refuse(not is_whole(value) or value < 1, f"teacher.{name}", value, "a whole number, 1 or more")
+        for name in ("param_offload", "use_dynamic_bsz"):
+            value = getattr(self, name)
+            _refuse(not isinstance(value, bool), f"teacher.{name}", value, "true or false")
+        size = self.fsdp_size
+        _refuse(not is_whole(size) or (size < 1 and size != -1), "teacher.fsdp_size", size, "1 or more, or -1: all")
+        overrides = self.override_config
+        _refuse(not isinstance(overrides, dict), "teacher.override_config", overrides, "a section of settings")
 
     def engine_config(self):
         """verl's FSDP2 engine config for this teacher."""
@@ -100,10 +113,10 @@ class PAPOConfig:
     def __post_init__(self):
         for name in ("perception_weight", "entropy_weight", "masked_entropy_weight"):
             value = getattr(self, name)
-            _refuse(not _is_number(value) or value < 0, f"papo.{name}", value, "a number, 0 or more")
+            _refuse(not is_number(value) or value < 0, f"papo.{name}", value, "a number, 0 or more")
         ratio, size = self.mask_ratio, self.mask_patch_size
-        _refuse(not _is_number(ratio) or not 0 < ratio <= 1, "papo.mask_ratio", ratio, "a number in (0, 1]")
-        _refuse(not isinstance(size, int) or size < 1, "papo.mask_patch_size", size, "a whole number, 1 or more")
+        _refuse(not is_number(ratio) or not 0 < ratio <= 1, "papo.mask_ratio", ratio, "a number in (0, 1]")
+        _refuse(not is_whole(size) or size < 1, "papo.mask_patch_size", size, "a whole number, 1 or more")
 
 
 @dataclass
@@ -166,32 +179,40 @@ class VAOPDConfig:
     """Stop after this many steps in a row with an update that was skipped because loss or gradient was not finite."""
 
     def __post_init__(self):
+        _refuse(not isinstance(self.teacher, TeacherConfig), "teacher", self.teacher, "the section of the teacher")
+        _refuse(not isinstance(self.papo, PAPOConfig), "papo", self.papo, "the section of PAPO's coefficients")
+        for name in ("answers", "output_dir"):
+            value = getattr(self, name)
+            _refuse(value is not None and not isinstance(value, str), name, value, "a folder, as text")
+        drift = self.max_drift
+        bad_drift = drift is not None and (not is_number(drift) or drift <= 0)
+        _refuse(bad_drift, "max_drift", drift, "null, or a positive number")
         _refuse(self.method not in METHODS, "method", self.method, f"one of {METHODS}")
         for name in ("temperature", "eps", "poll_interval"):
             value = getattr(self, name)
-            _refuse(not _is_number(value) or not value > 0, name, value, "a positive number")
+            _refuse(not is_number(value) or not value > 0, name, value, "a positive number")
         for name in ("high_fraction", "high_weight", "mask_fraction"):
             value = getattr(self, name)
-            _refuse(not _is_number(value) or not 0 < value < 1, name, value, "a number between 0 and 1, exclusive")
+            _refuse(not is_number(value) or not 0 < value < 1, name, value, "a number between 0 and 1, exclusive")
         for name, known in (("degradation", DEGRADATIONS), ("score", SCORES), ("mask_tokens", MASKED_TOKENS)):
             value = getattr(self, name)
-            _refuse(value not in known, name, value, f"one of {', '.join(known)}")
+            _refuse(not isinstance(value, str) or value not in known, name, value, f"one of {', '.join(known)}")
         masks = self.mask_tokens != "none"
         _refuse(masks and self.method != "opd", "mask_tokens", self.mask_tokens, "'none', unless vaopd.method=opd")
         needs_va = masks and self.mask_tokens != "random" and not self.degraded_view
         _refuse(needs_va, "mask_tokens", self.mask_tokens, "'random' or 'none': without degraded_view there is no VA")
         seed = self.mask_seed
-        _refuse(not isinstance(seed, int) or seed < 0, "mask_seed", seed, "a whole number, 0 or more")
+        _refuse(not is_whole(seed) or seed < 0, "mask_seed", seed, "a whole number, 0 or more")
         ratio = self.degradation_ratio
-        _refuse(not _is_number(ratio) or not 0 < ratio <= 1, "degradation_ratio", ratio, "a number in (0, 1]")
+        _refuse(not is_number(ratio) or not 0 < ratio <= 1, "degradation_ratio", ratio, "a number in (0, 1]")
         size = self.chunk_size
-        _refuse(size is not None and (not isinstance(size, int) or size < 1), "chunk_size", size, "null, or 1 or more")
+        _refuse(size is not None and (not is_whole(size) or size < 1), "chunk_size", size, "null, or 1 or more")
         skipped = self.max_skipped_steps
-        wrong = not isinstance(skipped, int) or skipped < 1
+        wrong = not is_whole(skipped) or skipped < 1
         _refuse(wrong, "max_skipped_steps", skipped, "a whole number, 1 or more")
         for name in ("log_rollout_prompts", "log_validation_rollouts"):
             rows = getattr(self, name)
-            _refuse(not isinstance(rows, int) or rows < 0, name, rows, "0 or more")
+            _refuse(not is_whole(rows) or rows < 0, name, rows, "0 or more")
         for name in ("degraded_view", "rollout_weighting", "token_grouping", "allow_zero_va"):
             value = getattr(self, name)
             _refuse(not isinstance(value, bool), name, value, "true or false")
@@ -214,12 +235,47 @@ class VAOPDConfig:
         return self.uses_teacher and self.degraded_view
 
 
-def validate_host_settings(config) -> None:
-    """Refuse verl settings under which the loss would not be Eq. 6.
+def _settings(section, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every setting."""
+    items = section.items() if isinstance(section, dict) else enumerate(section)
+    for key, value in items:
+        inner = f"{name}.{key}" if name else str(key)
+        if isinstance(value, dict | list):
+            yield from _settings(value, inner)
+        else:
+            yield inner, value
+
+
+def refuse_unsafe_settings(config) -> None:
+    """Refuse settings that let a checkpoint bring code, or that put a secret into config.yaml and the logs.
 
     Raises:
         ValueError: names the setting and what to set instead.
     """
+    from omegaconf import OmegaConf
+
+    for name, value in _settings(OmegaConf.to_container(config, resolve=True)):
+        normal = name.replace("-", "_")
+        if normal.endswith("trust_remote_code") and value not in (None, False):
+            raise ValueError(f"{name}={value!r}: must be false: code of a checkpoint is never run")
+        if value and isinstance(value, str) and (SECRET_SETTING.search(normal) or SECRET_VARIABLE.search(normal)):
+            raise ValueError(
+                f"{name} holds a secret, which would be in config.yaml and in logs: leave it out and export the "
+                "variable where the run, or the cluster's Ray, is started; workers inherit it"
+            )
+    load_format = config.actor_rollout_ref.rollout.load_format
+    if load_format not in LOAD_FORMATS:
+        wanted = f"one of {LOAD_FORMATS}: safetensors only"
+        raise ValueError(f"actor_rollout_ref.rollout.load_format={load_format!r}: must be {wanted}")
+
+
+def validate_host_settings(config) -> None:
+    """Refuse verl settings under which the loss would not be Eq. 6, and unsafe ones.
+
+    Raises:
+        ValueError: names the setting and what to set instead.
+    """
+    refuse_unsafe_settings(config)
     actor, rollout, data = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.data
     teacher, method = config.vaopd.teacher, config.vaopd.method
     world, sequence_ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes, actor.ulysses_sequence_parallel_size
@@ -330,6 +386,12 @@ def validate_host_settings(config) -> None:
             "actor_rollout_ref.actor.ulysses_sequence_parallel_size",
             sequence_ranks,
             "1 with papo: a token's two views must be on one rank",
+        ),
+        (
+            rollout.engine_kwargs.vllm.worker_extension_cls != WORKER_EXTENSION,
+            "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls",
+            rollout.engine_kwargs.vllm.worker_extension_cls,
+            f"{WORKER_EXTENSION!r}: student and vLLM must name the same socket",
         ),
         (config.trainer.v1.trainer_mode != "sync", "trainer.v1.trainer_mode", config.trainer.v1.trainer_mode, "'sync'"),
     ]

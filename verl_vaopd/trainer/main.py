@@ -22,7 +22,6 @@ verl.trainer.config) and of this package's section `vaopd`; recipes/ holds compl
 """
 
 
-RAY_LOGS = "/tmp/ray/session_latest/logs"
 STOPPED = os.EX_TEMPFAIL  # 75: asked to stop, a checkpoint is saved
 NEW_CLUSTER_SETTINGS = ("num_cpus", "num_gpus", "include_dashboard", "object_store_memory", "resources")
 REQUIRED = ("actor_rollout_ref.model.path", "vaopd.teacher.path", "data.train_files", "data.val_files")
@@ -39,19 +38,24 @@ def compose(config_name: str, overrides: list[str]):
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+
+    from verl_vaopd.trainer.suggestion import did_you_mean, setting_names
 
     # As a folder, not as pkg://verl.trainer.config: that would import verl, which chooses its platform when imported.
     host_configs = os.path.join(find_spec("verl").submodule_search_locations[0], "trainer", "config")
     with initialize_config_module("verl_vaopd.config", version_base=None):
+        host = f"hydra.searchpath=[file://{host_configs}]"
         try:
-            config = hydra_compose(config_name, overrides=[f"hydra.searchpath=[file://{host_configs}]", *overrides])
+            config = hydra_compose(config_name, overrides=[host, *overrides])
         except (HydraException, OmegaConfBaseException) as error:
-            raise ValueError(f"{error}".strip()) from error
+            names = setting_names(hydra_compose("vaopd_trainer", overrides=[host]))
+            raise ValueError(f"{error}".strip() + did_you_mean(f"{error}", overrides, names)) from error
     missing = [name for name in REQUIRED if _is_missing(config, name)]
     if missing:
         raise ValueError(f"not set: {', '.join(missing)}")
-    if config.vaopd.method == "base":
+    if OmegaConf.select(config, "vaopd.method") == "base" and OmegaConf.is_dict(config.trainer):
         config.trainer.val_only = config.trainer.val_before_train = True
     return config
 
@@ -60,7 +64,8 @@ def _is_missing(config, name: str) -> bool:
     from omegaconf import OmegaConf
 
     section, _, key = name.rpartition(".")
-    return OmegaConf.is_missing(OmegaConf.select(config, section), key)
+    node = OmegaConf.select(config, section)
+    return not OmegaConf.is_dict(node) or key not in node or OmegaConf.is_missing(node, key)
 
 
 def check(config, dry_run: bool = False) -> list[str]:
@@ -71,21 +76,16 @@ def check(config, dry_run: bool = False) -> list[str]:
     Raises:
         ValueError: says what to mend.
     """
-    from hydra.errors import InstantiationException
     from omegaconf import OmegaConf
-    from verl.utils.config import validate_config
 
     from verl_vaopd.teacher.head import is_here
-    from verl_vaopd.trainer.config import ANSWERED_BY_TEACHER, VAOPDConfig, validate_host_settings
-    from verl_vaopd.trainer.preflight import check_answers, check_models, check_rows
+    from verl_vaopd.trainer.config import ANSWERED_BY_TEACHER
+    from verl_vaopd.trainer.output_checks import check_output
+    from verl_vaopd.trainer.preflight import check_answers, check_models
+    from verl_vaopd.trainer.row_checks import check_rows, image_limit
     from verl_vaopd.trainer.vision import degradation_of
 
-    vaopd: VAOPDConfig = instantiate(config)
-    validate_host_settings(config)
-    try:
-        validate_config(config, use_reference_policy=False, use_critic=False)
-    except (AssertionError, InstantiationException) as error:  # the host's own refusals
-        raise ValueError(f"verl refuses the config: {error}") from error
+    vaopd = check_settings(config)
     models = {"actor_rollout_ref.model.path": config.actor_rollout_ref.model.path}
     if vaopd.uses_teacher:
         models["vaopd.teacher.path"] = vaopd.teacher.path
@@ -97,24 +97,70 @@ def check(config, dry_run: bool = False) -> list[str]:
         if dry_run and absent:
             missing.append(f"{name}: {', '.join(absent)}")
         elif processor:
-            check_rows(files, name, processor, config.data, degradation_of(vaopd))
+            rows = check_rows(files, name, processor, config.data, degradation_of(vaopd), image_limit(config))
+            if name == "data.train_files":
+                check_batches(config, rows)
     if vaopd.method in ANSWERED_BY_TEACHER:
         if dry_run and not os.path.isdir(vaopd.answers):
             missing.append(f"vaopd.answers: {vaopd.answers}")
         else:
             check_answers(config)
+    if not missing and not dry_run:
+        check_output(config, planned_steps(config))
     return missing
+
+
+def check_settings(config):
+    """All checks that need the config alone. Returns section ``vaopd`` as its dataclass.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    from hydra.errors import InstantiationException
+    from omegaconf.errors import OmegaConfBaseException
+    from verl.utils.config import omega_conf_to_dataclass, validate_config
+
+    from verl_vaopd.trainer.config import validate_host_settings
+    from verl_vaopd.trainer.host_values import check_host_values
+
+    vaopd = instantiate(config)
+    check_host_values(config)
+    try:
+        validate_host_settings(config)
+        validate_config(config, use_reference_policy=False, use_critic=False)
+        omega_conf_to_dataclass(config.actor_rollout_ref.rollout)  # settings that it has no field for
+    except (AssertionError, InstantiationException, OmegaConfBaseException) as error:  # the host's own refusals
+        raise ValueError(f"verl refuses the config: {error}") from error
+    return vaopd
+
+
+def check_batches(config, rows: int) -> None:
+    """Refuse training data of less than one batch."""
+    rows = min(rows, config.data.train_max_samples) if config.data.train_max_samples > 0 else rows
+    if rows < config.data.train_batch_size and not config.trainer.val_only:
+        raise ValueError(
+            f"data.train_batch_size={config.data.train_batch_size}: must be {rows} or less, the rows of "
+            "data.train_files (data.train_max_samples)"
+        )
 
 
 def instantiate(config):
     """Section ``vaopd`` as its dataclass; hydra's wrapping of a refusal is taken off."""
     from hydra.errors import InstantiationException
+    from omegaconf.errors import OmegaConfBaseException
     from verl.utils.config import omega_conf_to_dataclass
 
+    from verl_vaopd.trainer.config import VAOPDConfig
+
     try:
-        return omega_conf_to_dataclass(config.vaopd)
+        section = omega_conf_to_dataclass(config.vaopd)
     except InstantiationException as error:
         raise ValueError(str(error.__cause__ or error)) from error
+    except (AssertionError, OmegaConfBaseException) as error:
+        raise ValueError(f"vaopd: {error}") from error
+    if not isinstance(section, VAOPDConfig):
+        raise ValueError(f"vaopd={section!r}: must be the section of settings that verl_vaopd/trainer/config.py lists")
+    return section
 
 
 def ray_init_settings(settings: dict, environ: dict[str, str]) -> dict:
@@ -259,6 +305,7 @@ def main(argv: list[str] | None = None) -> int:
     if "--help" in argv or "-h" in argv:
         print(HELP, end="")
         return 0
+    from verl_vaopd.trainer.own_cluster import keep_private, ray_logs
     from verl_vaopd.trainer.supervisor import current_process_is_supervised, run_supervised
 
     if not current_process_is_supervised():
@@ -275,8 +322,7 @@ def main(argv: list[str] | None = None) -> int:
         if config.trainer.device == "cpu":
             os.environ["VERL_PLATFORM"] = "cpu"  # before verl is imported: it loads verl_vaopd.platform
         if "RAY_ADDRESS" not in os.environ:
-            # Ray's name for a cluster of this machine alone: every daemon then binds to loopback.
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+            keep_private(os.environ)
         print("checking settings, models and data", flush=True)
         missing = check(config, dry_run)
     except ValueError as error:
@@ -312,7 +358,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except RayError as error:
         reason = getattr(error, "cause", None) or error  # a task's own exception, or a worker that died
-        print(f"{error}\nverl-vaopd train: {reason}\nlogs of all workers: {RAY_LOGS}", file=sys.stderr)
+        print(f"{error}\nverl-vaopd train: {reason}\nlogs of all workers: {ray_logs(os.environ)}", file=sys.stderr)
         return 1
     except RuntimeError as error:
         print(f"verl-vaopd train: {error}", file=sys.stderr)

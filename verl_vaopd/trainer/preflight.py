@@ -1,18 +1,15 @@
-"""Checks before any worker exists: do teacher, student and data belong together, and do the first rows fit?"""
+"""Checks before any worker exists: do teacher, student and stored answers belong together?"""
 
-import os
+import hashlib
+import json
 
 import pyarrow.parquet as pq
-from PIL import Image
 from transformers import AutoConfig, AutoProcessor
 
 from verl_vaopd.answers.store import StoredAnswers, read_manifest
-from verl_vaopd.data.dataset import VisionDataset, images_of
 from verl_vaopd.teacher.head import local_checkpoint
-from verl_vaopd.trainer.vision import budgeted, encode_views
 
 IMAGE_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-ROWS_CHECKED = 8
 
 
 def check_models(student_path: str, teacher_path: str | None = None):
@@ -21,8 +18,8 @@ def check_models(student_path: str, teacher_path: str | None = None):
     Returns:
         The student's processor.
     Raises:
-        ValueError: says what differs: model type, image token ids, tokenizer ids, chat template, image processor; or a
-            head too small for the tokenizer.
+        ValueError: says what differs: model type, image token ids, tokenizer ids or merges, chat template, image
+            processor; or a head too small for the tokenizer.
     """
     given = {"student": student_path, "teacher": teacher_path}
     paths = {name: local_checkpoint(path) for name, path in given.items() if path}
@@ -49,9 +46,16 @@ def check_models(student_path: str, teacher_path: str | None = None):
     for name in IMAGE_TOKENS:
         differ(name, getattr(configs["student"], name), getattr(configs["teacher"], name))
     differ("tokenizer ids", student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab())
+    differ("tokenizer merges (SHA-256)", _merges(student), _merges(teacher))
     differ("chat template", student.chat_template, teacher.chat_template)
     differ("image processor", _image_settings(student), _image_settings(teacher))
     return student
+
+
+def _merges(processor) -> str:
+    """SHA-256 of a tokenizer's merges: with the same ids, they decide how text is split."""
+    model = json.loads(processor.tokenizer.backend_tokenizer.to_str())["model"]
+    return hashlib.sha256(json.dumps(model.get("merges")).encode()).hexdigest()
 
 
 def _image_settings(processor) -> dict:
@@ -66,60 +70,6 @@ def _difference(student, teacher) -> str:
         return f"{len(keys)} entries, first {shown}"
     shortened = [value if len(repr(value)) < 60 else repr(value)[:60] + "..." for value in (student, teacher)]
     return f"{shortened[0]!r} against {shortened[1]!r}"
-
-
-def check_rows(files, setting: str, processor, data_config, degrade) -> None:
-    """Render, tokenise and encode the first rows of each file under both views.
-
-    Raises:
-        ValueError: names the setting, file, row and field, and what to mend.
-    """
-    files = [files] if isinstance(files, str) else list(files)
-    for path in files:
-        if not os.path.exists(path):
-            raise ValueError(f"{setting}: {path} does not exist")
-        table = pq.ParquetFile(path)
-        columns = table.schema_arrow.names
-        for column in (data_config.prompt_key, "data_source", "reward_model"):
-            if column not in columns:
-                raise ValueError(f"{setting}: {path} has no column {column!r} (it has {', '.join(columns)})")
-        if table.metadata.num_rows == 0:
-            raise ValueError(f"{setting}: {path} has no rows")
-        for index, row in enumerate(next(table.iter_batches(ROWS_CHECKED)).to_pylist()):
-            try:
-                check_row(row, processor, data_config, degrade)
-            except (ValueError, OSError, AssertionError, KeyError, Image.DecompressionBombError) as error:
-                raise ValueError(f"{setting}: {path}, row {index}: {error}") from error
-
-
-def check_row(row: dict, processor, data_config, degrade) -> int:
-    """Check one row. Returns the tokens of its prompt."""
-    placeholders = sum(
-        message["content"].count("<image>")
-        for message in row[data_config.prompt_key]
-        if isinstance(message["content"], str)
-    )
-    given = row.get(data_config.image_key) or []
-    if placeholders != len(given):
-        raise ValueError(
-            f"field {data_config.prompt_key!r} has {placeholders} <image> placeholders for {len(given)} images"
-        )
-    builder = VisionDataset.__new__(VisionDataset)  # its message builder, without loading the file again
-    builder.image_key, builder.video_key, builder.audio_key = data_config.image_key, "videos", "audios"
-    builder.processor = processor
-    messages = builder._build_messages(row, key=data_config.prompt_key)
-    text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    images = images_of(messages)
-    if images:
-        encode_views(images, budgeted(processor, data_config), degrade)
-    budget = dict(data_config.mm_processor_kwargs or {})
-    tokens = len(processor(text=[text], images=images or None, **(budget if images else {}))["input_ids"][0])
-    if tokens > data_config.max_prompt_length:
-        raise ValueError(
-            f"the prompt has {tokens} tokens, data.max_prompt_length is {data_config.max_prompt_length}: "
-            "raise it or take the row out (prompts are never cut)"
-        )
-    return tokens
 
 
 def check_answers(config) -> None:

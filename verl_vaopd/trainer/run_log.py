@@ -37,6 +37,15 @@ def json_line(record: dict, stand_in: Callable[[float], str | None] = str) -> st
     return json.dumps(plain(record), default=str, allow_nan=False) + "\n"
 
 
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """An OSError of the block, such as that of a full disk, names ``path``: one of a write names nothing by itself."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+
+
 class RunLog:
     """Appends to and closes the folder of one run.
 
@@ -54,7 +63,7 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """A line for the person who watches: to ``progress.log``, which ``verl-vaopd train`` shows as it grows."""
-        with open(self.progress_path, "a") as f:
+        with naming(self.progress_path), open(self.progress_path, "a") as f:
             f.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
 
     @property
@@ -63,24 +72,26 @@ class RunLog:
         return os.path.exists(self.stop_path)
 
     def metrics(self, record: dict) -> None:
-        with open(self.metrics_path, "a") as f:
+        with naming(self.metrics_path), open(self.metrics_path, "a") as f:
             f.write(json_line(record, stand_in=lambda _: None))
 
     def rollouts(self, step: int, rows: list[dict], kind: str = "step") -> None:
         if not rows:
             return
-        with open(os.path.join(self.output_dir, "rollouts", f"{kind}_{step}.jsonl"), "w") as f:
+        path = os.path.join(self.output_dir, "rollouts", f"{kind}_{step}.jsonl")
+        with naming(path), open(path, "w") as f:
             f.writelines(json_line(row) for row in rows)
 
     def alarm(self, step: int, name: str, text: str, rows: list[dict]) -> str:
         """Say an alarm and add the rollouts it concerns to ``faults/``. Returns the alarm with their rows' names."""
-        path = os.path.join("faults", f"step_{step}_{name}.jsonl")
-        os.makedirs(os.path.join(self.output_dir, "faults"), exist_ok=True)
-        with open(os.path.join(self.output_dir, path), "a") as f:
-            f.write("".join(json_line(row) for row in rows))
+        name_of_file = os.path.join("faults", f"step_{step}_{name}.jsonl")
+        path = os.path.join(self.output_dir, name_of_file)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with naming(path), open(path, "a") as f:
+            f.writelines(json_line(row) for row in rows)
         ids = list(dict.fromkeys(str(row["id"]) for row in rows))
         more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
-        told = f"step {step}: {text} (rows {', '.join(ids[:5])}{more}: {path})"
+        told = f"step {step}: {text} (rows {', '.join(ids[:5])}{more}: {name_of_file})"
         self.say(f"ALARM {name}: {told}")
         return told
 
@@ -90,7 +101,7 @@ class RunLog:
         path = os.path.join(self.output_dir, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         if not os.path.exists(path):
-            with open(path, "wb") as f:
+            with naming(path), open(path, "wb") as f:
                 f.write(data)
         return name
 

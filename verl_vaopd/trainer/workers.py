@@ -1,5 +1,7 @@
 """Ray workers: the student with its rollout adapter, and the teacher, in one process per device or in two pools."""
 
+import os
+
 import torch
 import torch.distributed
 from tensordict import TensorDict
@@ -16,13 +18,19 @@ from verl_vaopd.algorithm import fused_linear_forward_kl, fused_linear_reverse_k
 from verl_vaopd.student.objectives import Distillation, PolicyGradient
 from verl_vaopd.teacher.head import load_lm_head
 from verl_vaopd.trainer.config import DISTILLATION, POLICY_GRADIENT, VAOPDConfig
+from verl_vaopd.trainer.loopback import private_socket, register_bound_rendezvous
 from verl_vaopd.trainer.vision import fetch_views
 
 
 def init_process_group() -> None:
-    """On CPU, join the process group before the host does: it would ask for gloo twice for one device type."""
+    """Have the ranks meet at MASTER_ADDR alone; the host reads where from the environment.
+
+    On CPU, join the process group before the host does: it would ask for gloo twice for one device type.
+    """
+    register_bound_rendezvous()
+    os.environ["DIST_INIT_METHOD"] = "bound://"
     if get_device_name() == "cpu" and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo")
+        torch.distributed.init_process_group("gloo", init_method="bound://")
 
 
 def prompts_with_images(data: TensorDict, image_token_id: int) -> list[str]:
@@ -142,6 +150,7 @@ class VAOPDWorker(ActorRolloutRefWorker):
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self):
         super().init_model()
+        self.rollout.zmq_handle = private_socket(self.rollout.zmq_handle)  # as in trainer.weight_socket
         config: VAOPDConfig = omega_conf_to_dataclass(self.config.vaopd)
         vocab_size = self.config.vaopd_vocab_size
         actor = omega_conf_to_dataclass(self.config.actor)

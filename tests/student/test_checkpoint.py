@@ -1,0 +1,55 @@
+"""A checkpoint of two ranks on one, and of one on two: real engines, FSDP2 over gloo."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import Qwen3VLForConditionalGeneration
+
+from tests.stack import ROOT
+from verl_vaopd.tiny.models import random_models
+
+pytestmark = pytest.mark.stack  # three processes' worth of imports, though no stack
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    random_models(folder)
+    command = [sys.executable, "-m", "tests.student.checkpoint_rank"]
+    ranks = [
+        subprocess.Popen(
+            [*command, str(rank), str(world), str(folder)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for world in (1, 2)
+        for rank in range(world)
+    ]
+    logs = [rank.communicate(timeout=300)[0] for rank in ranks]
+    assert all(rank.returncode == 0 for rank in ranks), "\n".join(log[-3000:] for log in logs)
+    return folder, {world: torch.load(folder / f"results_{world}.pt", weights_only=True) for world in (1, 2)}
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_another_number_of_ranks_goes_on_as_if_nothing_had_happened(saved, world):
+    """Parameters, moments of AdamW and schedule: the next step is bit-equal."""
+    result = saved[1][world]
+    for name, wanted in result["went on"].items():
+        assert torch.equal(result["resumed"][name], wanted), name
+        assert not torch.equal(result["loaded"][name], wanted), name
+    *_, third, went_on, resumed = result["rates"]
+    assert resumed == went_on != third
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_the_hugging_face_folder_holds_the_same_weights(saved, world):
+    folder, results = saved
+    huggingface = folder / f"saved_{world}" / "huggingface"
+    exported = Qwen3VLForConditionalGeneration.from_pretrained(huggingface, dtype=torch.float32)
+    names = dict(exported.named_parameters())
+    for name, wanted in results[3 - world]["loaded"].items():
+        assert torch.equal(names[name], wanted), name
