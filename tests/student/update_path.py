@@ -39,7 +39,7 @@ def checkpoint(folder: str, model: str, case: dict) -> str:
 
 
 def build_student(folder: str, case: dict) -> StudentTrainingWorker:
-    """The real worker; its optimiser is SGD, whose steps show the gradients as they are."""
+    """The real worker; its optimiser, unless the case names one, is SGD, whose steps show the gradients as they are."""
     dtype = case.get("dtype", "fp32")
     worker = StudentTrainingWorker(
         TrainingWorkerConfig(
@@ -59,7 +59,11 @@ def build_student(folder: str, case: dict) -> StudentTrainingWorker:
                 ulysses_sequence_parallel_size=case.get("sequence_ranks", 1),
             ),
             optimizer_config=FSDPOptimizerConfig(
-                optimizer="SGD", lr=case.get("lr", 0.0), weight_decay=0.0, clip_grad=1e9, total_training_steps=10
+                optimizer=case.get("optimizer", "SGD"),
+                lr=case.get("lr", 0.0),
+                weight_decay=0.0,
+                clip_grad=1e9,
+                total_training_steps=10,
             ),
             checkpoint_config=CheckpointConfig(),
         )

@@ -106,16 +106,17 @@ class RunLog:
         return name
 
     def read(self) -> list[dict]:
+        """The records of ``metrics.jsonl``; without a last line that a killed run left unfinished."""
         if not os.path.exists(self.metrics_path):
             return []
         with open(self.metrics_path) as f:
-            return [json.loads(line) for line in f]
+            return [json.loads(line) for line in f if line.endswith("\n")]
 
     def truncate(self, step: int) -> None:
         """Keep the steps up to ``step``: a run resumed there logs the later ones again."""
         records = self.read()
         kept = [record for record in records if record["step"] < step or ("loss" in record and record["step"] == step)]
-        if len(kept) == len(records):
+        if not os.path.exists(self.metrics_path):
             return
         with open(self.metrics_path + ".tmp", "w") as f:
             f.writelines(json.dumps(record) + "\n" for record in kept)

@@ -1,0 +1,45 @@
+"""A NaN or an infinity in what the student learns from: the real worker, FSDP2 over gloo."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.random_models import make_checkpoint
+from tests.stack import ROOT
+from tests.student.fault_rank import PLACES
+
+pytestmark = pytest.mark.stack  # a process's worth of imports, though no stack
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faults")
+    make_checkpoint(folder / "student", hidden=64, layers=2, head_rows=104, tied=True, seed=1)
+    make_checkpoint(folder / "teacher", hidden=96, layers=2, head_rows=108, tied=False, seed=2)
+    command = [sys.executable, "-m", "tests.student.fault_rank", str(folder)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return torch.load(folder / "results.pt", weights_only=False)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_update_is_skipped(results, place):
+    """Weights and both moments of AdamW are bit-equal to those before, and the step says so."""
+    assert not math.isfinite(results[place]["metrics"]["grad_norm"][0])
+    before = results["first"]["state"]
+    assert len(before) > 100
+    for name, value in results[place]["state"].items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_the_next_good_step_trains(results):
+    assert math.isfinite(results["last"]["metrics"]["grad_norm"][0])
+    moved = [
+        name
+        for name, value in results["last"]["state"].items()
+        if not torch.equal(value, results["first"]["state"][name])
+    ]
+    assert len(moved) > 100
