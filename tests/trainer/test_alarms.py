@@ -66,6 +66,10 @@ def test_skipped_updates_end_the_run_at_the_third_in_a_row():
     assert alarms_of(bad, max_skipped_steps=1) == [stop]
 
 
+def test_a_loss_that_is_not_finite_stops_the_run_where_no_update_was_skipped():
+    assert alarms_of({"loss": math.inf}) == [[("loss", STOP)]]
+
+
 def test_truncation_of_every_rollout_is_warned_of_every_tenth_step():
     all_cut = {"response_length/truncated": 1.0}
     found = alarms_of({"response_length/truncated": 0.98}, *[all_cut] * 12)

@@ -65,8 +65,7 @@ class PackedQwen3VLEngine(FSDPEngineWithLMHead):
                 micro_batch = tu.index_select_tensor_dict(data, indices)
                 loss, output = self.forward_step(micro_batch, loss_function, forward_only)
                 if not forward_only:
-                    # A loss that is not finite makes no finite gradient, so the host skips the update.
-                    loss.backward(1 + 0 * loss.detach())
+                    loss.backward()
             outputs.append(output)
         tu.assign_non_tensor(data, use_dynamic_bsz=True)  # the outputs are in the plan's order: have them put back
         return postprocess_batch_func(outputs, plan, data)
