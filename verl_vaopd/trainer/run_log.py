@@ -162,7 +162,10 @@ class RunLog:
 
     def chosen(self) -> dict | None:
         """step and accuracy of the exported student."""
-        path = os.path.join(self.output_dir, "student", CHOSEN)
+        target = os.path.join(self.output_dir, "student")
+        if not os.path.exists(target) and os.path.exists(target + ".old"):  # a crash between two renames
+            os.replace(target + ".old", target)
+        path = os.path.join(target, CHOSEN)
         if not os.path.exists(path):
             return None
         with open(path) as f:
@@ -189,8 +192,11 @@ class RunLog:
         chosen = {"step": step, "accuracy": accuracy}
         with open(os.path.join(target + ".tmp", CHOSEN), "w") as f:
             json.dump(chosen, f)
-        shutil.rmtree(target, ignore_errors=True)
+        shutil.rmtree(target + ".old", ignore_errors=True)
+        if os.path.exists(target):
+            os.replace(target, target + ".old")
         os.replace(target + ".tmp", target)
+        shutil.rmtree(target + ".old", ignore_errors=True)
         return chosen
 
 

@@ -22,6 +22,7 @@ from verl.utils.metric import reduce_metrics
 from verl.utils.seqlen_balancing import log_seqlen_unbalance
 
 from verl_vaopd.algorithm import visual_advantage
+from verl_vaopd.trainer import checkpoints
 from verl_vaopd.trainer.advantages import group_advantages
 from verl_vaopd.trainer.alarms import STOP, Alarm, StepAlarms, drift_limit_alarm, scores_alarm, zero_va_alarm
 from verl_vaopd.trainer.coefficients import compute_coefficients, va_statistics
@@ -158,6 +159,18 @@ class VAOPDTrainer(PPOTrainerSync):
             if trainer.save_freq < 1 or self.global_steps % trainer.save_freq:
                 self._save_checkpoint()
         super().on_step_end()
+
+    def _save_checkpoint(self):
+        """The host's, written aside and renamed when it is whole. The newest ones and the best are kept."""
+        trainer = self.config.trainer
+        folder, keep = trainer.default_local_dir, trainer.max_actor_ckpt_to_keep
+        trainer.default_local_dir, trainer.max_actor_ckpt_to_keep = checkpoints.begin(folder), None
+        try:
+            super()._save_checkpoint()
+        finally:
+            trainer.default_local_dir, trainer.max_actor_ckpt_to_keep = folder, keep
+        best = self.run_log.chosen()
+        checkpoints.publish(folder, self.global_steps, keep, best["step"] if best else None)
 
     # ------------------------------------------------------------------ one step
 
