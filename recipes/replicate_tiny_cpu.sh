@@ -4,7 +4,7 @@
 #
 # Reproduces: the questions, not the figures, of the paper; the setting is that of recipes/vaopd_tiny_cpu.sh, untouched.
 # Runs on:    any Linux machine with 2 cores and 16 GB of memory; no GPU is used.
-# Time:       13 runs a seed, not measured yet; it shows what is left after each.
+# Time:       13 runs a seed, about an hour on 2 cores with --parallel 2; it shows what is left after each.
 #
 #   bash recipes/replicate_tiny_cpu.sh [--seeds N] [--parallel N] [--dry-run] [hydra overrides for every run]
 #
