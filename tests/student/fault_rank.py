@@ -1,6 +1,6 @@
-"""A student's worker that meets numbers that are not finite.
+"""One rank of a student whose last rank alone meets numbers that are not finite.
 
-Run by test_faults.py: python -m tests.student.fault_rank FOLDER
+Run by test_faults.py: python -m tests.student.fault_rank RANK WORLD FOLDER
 """
 
 import math
@@ -29,10 +29,10 @@ def state(worker) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in found.items()}
 
 
-def main(folder: str) -> None:
+def main(rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
-    os.environ.update(RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/join", rank=0, world_size=1)
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/join", rank=rank, world_size=world)
     worker = build_student(folder, {"lr": 1e-3, "optimizer": "AdamW"})
     config = VAOPDConfig(teacher=TeacherConfig(path=f"{folder}/teacher"), output_dir="x", chunk_size=5)
     actor = ActorConfig(strategy="fsdp2", rollout_n=4, ppo_mini_batch_size=3, ppo_micro_batch_size_per_gpu=1)
@@ -40,8 +40,9 @@ def main(folder: str) -> None:
     prompts = Prompts()
     worker.engine.vision = prompts.original
     width = worker.engine.teacher_head.shape[1]
-    lengths = [length for _, _, length in prompts.rows]
-    tokens = sum(lengths)
+    tokens = sum(length for _, _, length in prompts.rows)
+    rows = prompts.rows[rank::world]
+    lengths = [length for _, _, length in rows]
 
     def train(fault: str | None) -> dict:
         """One optimiser step; ``fault``: what holds one NaN. Returns its metrics and the state after it."""
@@ -52,12 +53,13 @@ def main(folder: str) -> None:
             "high_va": [torch.zeros(length) for length in lengths],
             "rollout_log_probs": [torch.zeros(length) for length in lengths],
         }
-        if fault in columns:
+        faulty = rank == world - 1
+        if faulty and fault in columns:
             columns[fault][3][0] = math.nan
         head = worker.engine.teacher_head
-        if fault == "head":
+        if faulty and fault == "head":
             worker.engine.teacher_head = head.clone().index_fill(0, torch.tensor([5]), math.inf)
-        data = batch_of(prompts.rows, columns, use_dynamic_bsz=True, mini_batch_size=len(prompts.rows))
+        data = batch_of(rows, columns, use_dynamic_bsz=True, mini_batch_size=len(prompts.rows))
         tu.assign_non_tensor(data, dataloader_kwargs={"shuffle": False})
         output = TrainingWorker.train_mini_batch(worker, data)
         worker.engine.teacher_head = head
@@ -68,9 +70,10 @@ def main(folder: str) -> None:
     for place in PLACES:
         results[place] = train(place)
     results["last"] = train(None)
-    torch.save(results, f"{folder}/results.pt")
+    if rank == 0:
+        torch.save(results, f"{folder}/results.pt")
     torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -103,3 +104,22 @@ def test_thumbnails_hold_all_images_and_stay_small():
 
 def test_rollout_rows_keep_no_image():
     assert without_images(chat())[0]["content"] == [{"type": "image"}, {"type": "text", "text": "Add."}]
+
+
+def test_a_rollout_without_a_token_is_named_and_saved(tmp_path):
+    worker = VisionAgentLoopWorker.__new__(VisionAgentLoopWorker)
+    worker.tokenizer = make_processor().tokenizer
+    worker.config = SimpleNamespace(vaopd=SimpleNamespace(output_dir=str(tmp_path)))
+    worker.rollout_config = SimpleNamespace(prompt_length=64)
+    row = {"raw_prompt": chat(), "extra_info": {"id": "row-7"}, "global_steps": 3}
+    empty = SimpleNamespace(prompt_ids=worker.tokenizer.encode("Add."), response_ids=[])
+    for _ in range(2):  # two siblings
+        with pytest.raises(RuntimeError, match="without any token"):
+            asyncio.run(worker._agent_loop_postprocess(empty, validate=False, **row))
+    assert (tmp_path / "progress.log").read_text().count("ALARM empty_rollout: step 3: ") == 2
+    assert "row-7" in (tmp_path / "progress.log").read_text()
+    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert logged == [{"step": 3, "alarms": ["empty_rollout"]}] * 2
+    saved = (tmp_path / "faults" / "step_3_empty_rollout.jsonl").read_text().splitlines()
+    sample = {"id": "row-7", "question": "Add.", "tokens": [], "token_ids": []}
+    assert [json.loads(line) for line in saved] == [sample] * 2

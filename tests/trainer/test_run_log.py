@@ -1,11 +1,13 @@
 """The folder of a run: nothing logged twice after a resume, a summary that matches the log, a picture."""
 
 import json
+import math
 import time
 
+import numpy as np
 from PIL import Image
 
-from verl_vaopd.trainer.run_log import RunLog, request_stop, shown_progress, summary_table
+from verl_vaopd.trainer.run_log import RunLog, draw_curves, request_stop, shown_progress, summary_table
 
 
 def fill(log: RunLog, steps: int) -> None:
@@ -84,6 +86,24 @@ def test_a_loss_below_zero_is_drawn(tmp_path):
     for step, loss in ((1, 0.5), (2, -0.5)):  # of a policy gradient
         log.metrics({"step": step, "loss": loss, "accuracy": 0.5, "time/step": 2.0})
     assert Image.open(log.finish(str(tmp_path / "checkpoints"), planned_steps=2)["figure"])
+
+
+def test_skipped_and_stopped_steps_are_left_out_of_the_picture(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    log, drawn = RunLog(str(tmp_path)), {}
+    fill(log, 2)
+    log.metrics({"step": 3, "loss": math.nan, "kl/high": math.inf, "accuracy": 0.5, "time/step": 2.0})
+    log.metrics({"step": 4, "alarms": ["teacher_scores"]})
+    plot = Axes.plot
+    monkeypatch.setattr(
+        Axes, "plot", lambda self, x, y, **style: drawn.update({style["label"]: y}) or plot(self, x, y, **style)
+    )
+    draw_curves(log.read(), str(tmp_path / "curves.png"))
+    assert drawn["loss"] == [1.0, 0.5] and drawn["KL, high-VA tokens"] == [2.0, 1.0]
+    assert all(np.isfinite(values).all() for values in drawn.values())
+    summary = log.finish(str(tmp_path / "checkpoints"), planned_steps=4)
+    assert summary["steps"] == 3 and summary["seconds_per_step"] == 2.0
 
 
 def test_resumed_run_logs_no_step_twice(tmp_path):
