@@ -6,7 +6,16 @@ import math
 import pytest
 import torch
 
-from verl_vaopd.trainer.alarms import SKIP, STOP, WARN, StepAlarms, drift_limit_alarm, scores_alarm, zero_va_alarm
+from verl_vaopd.trainer.alarms import (
+    SKIP,
+    STOP,
+    WARN,
+    StepAlarms,
+    drift_limit_alarm,
+    loss_alarm,
+    scores_alarm,
+    zero_va_alarm,
+)
 from verl_vaopd.trainer.config import TeacherConfig, VAOPDConfig
 from verl_vaopd.trainer.run_log import RunLog
 
@@ -67,7 +76,9 @@ def test_skipped_updates_end_the_run_at_the_third_in_a_row():
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_where_no_update_was_skipped():
-    assert alarms_of({"loss": math.inf}) == [[("loss", STOP)]]
+    assert loss_alarm(GOOD) is None
+    assert loss_alarm(GOOD | {"loss": math.inf}).rule == STOP
+    assert loss_alarm(GOOD | {"loss": math.inf, "updates/skipped": 1}) is None
 
 
 def test_truncation_of_every_rollout_is_warned_of_every_tenth_step():

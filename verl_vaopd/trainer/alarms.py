@@ -68,6 +68,14 @@ def drift_limit_alarm(drift: float, limit: float | None) -> Alarm | None:
     return Alarm("drift", STOP, text)
 
 
+def loss_alarm(record: dict) -> Alarm | None:
+    """Stop if the loss is not finite and the host has updated the student all the same; nothing is saved then."""
+    if math.isfinite(record["loss"]) or record["updates/skipped"]:
+        return None
+    text = f"loss {record['loss']} with a gradient of norm {record['grad_norm']}: the student was updated all the same"
+    return Alarm("loss", STOP, text)
+
+
 class StepAlarms:
     """The alarms of finished steps.
 
@@ -83,7 +91,7 @@ class StepAlarms:
 
     def of(self, record: dict) -> list[Alarm]:
         """What is wrong in a step's record, which then belongs to the history."""
-        watches = (self._skipped, self._loss, self._truncated, self._drift, self._kl)
+        watches = (self._skipped, self._truncated, self._drift, self._kl)
         alarms = [alarm for watch in watches if (alarm := watch(record))]
         self._remember({**record, "alarms": [alarm.name for alarm in alarms]})
         return alarms
@@ -102,14 +110,6 @@ class StepAlarms:
             f"are as before it; {in_a_row} such steps in a row, vaopd.max_skipped_steps={limit} end the run"
         )
         return Alarm("update_skipped", STOP if in_a_row >= limit else SKIP, text)
-
-    def _loss(self, record: dict) -> Alarm | None:
-        if math.isfinite(record["loss"]) or record["updates/skipped"]:
-            return None
-        text = (
-            f"loss {record['loss']} with a gradient of norm {record['grad_norm']}: the student was updated all the same"
-        )
-        return Alarm("loss", STOP, text)
 
     def _truncated(self, record: dict) -> Alarm | None:
         if record["response_length/truncated"] < 1 or not self._due("all_truncated"):

@@ -24,7 +24,15 @@ from verl.utils.seqlen_balancing import log_seqlen_unbalance
 from verl_vaopd.algorithm import visual_advantage
 from verl_vaopd.trainer import checkpoints
 from verl_vaopd.trainer.advantages import group_advantages
-from verl_vaopd.trainer.alarms import STOP, Alarm, StepAlarms, drift_limit_alarm, scores_alarm, zero_va_alarm
+from verl_vaopd.trainer.alarms import (
+    STOP,
+    Alarm,
+    StepAlarms,
+    drift_limit_alarm,
+    loss_alarm,
+    scores_alarm,
+    zero_va_alarm,
+)
 from verl_vaopd.trainer.coefficients import compute_coefficients, va_statistics
 from verl_vaopd.trainer.config import ANSWERED_BY_TEACHER, DISTILLATION, POLICY_GRADIENT, VAOPDConfig
 from verl_vaopd.trainer.gauges import TrainingGauges
@@ -342,6 +350,7 @@ class VAOPDTrainer(PPOTrainerSync):
                 "perf/student_memory_gb": student["perf/max_memory_allocated_gb"],
             }
         )
+        self._stop_on(loss_alarm(metrics), batch, weighed=True)
         if self.vaopd.method not in ANSWERED_BY_TEACHER:  # vLLM's log-probabilities are the student's
             metrics["drift/mean"] = first["drift_sum"] / first["tokens"]
             metrics["drift/max"] = first["drift_max"]
