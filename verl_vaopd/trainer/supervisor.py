@@ -80,9 +80,11 @@ def run_supervised(
 
     # A session of its own: the terminal's Ctrl-C reaches only the supervisor, which decides what is told to whom.
     # If the supervisor is killed outright, the kernel ends the command too.
-    child = subprocess.Popen(
-        command, env=env, start_new_session=True, preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    )
+    def prepare():
+        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job, and what it starts, would ignore it
+
+    child = subprocess.Popen(command, env=env, start_new_session=True, preexec_fn=prepare)
     previous = {signum: signal.signal(signum, pass_on) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         while True:
