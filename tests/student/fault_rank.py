@@ -16,10 +16,8 @@ from verl.workers.engine_workers import TrainingWorker
 
 from tests.random_models import VOCAB_SIZE, Prompts
 from tests.student.update_path import batch_of, build_student
-from tests.student.update_path_settings import TEMPERATURE
+from tests.student.update_path_settings import FAULTY, TEMPERATURE
 from verl_vaopd.trainer.config import TeacherConfig, VAOPDConfig
-
-PLACES = ("teacher_hidden", "head")
 
 
 def state(worker) -> dict[str, torch.Tensor]:
@@ -67,7 +65,7 @@ def main(rank: int, world: int, folder: str) -> None:
         return {"metrics": metrics, "state": state(worker)}
 
     results = {"first": train(None)}
-    for place in PLACES:
+    for place in FAULTY:
         results[place] = train(place)
     results["last"] = train(None)
     if rank == 0:

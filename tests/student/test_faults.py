@@ -9,7 +9,7 @@ import torch
 
 from tests.random_models import make_checkpoint
 from tests.stack import ROOT
-from tests.student.fault_rank import PLACES
+from tests.student.update_path_settings import FAULTY
 
 pytestmark = pytest.mark.stack  # a process's worth of imports, though no stack
 
@@ -35,7 +35,7 @@ def results(tmp_path_factory):
     return torch.load(folder / "results.pt", weights_only=False)
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", FAULTY)
 def test_the_update_is_skipped(results, place):
     """On the rank without the fault too: weights and moments of AdamW are bit-equal, and the step says so."""
     assert not math.isfinite(results[place]["metrics"]["grad_norm"][0])

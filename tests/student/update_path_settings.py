@@ -2,3 +2,4 @@
 
 TEMPERATURE = 0.7  # of the rollouts
 REWARDS = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]  # of the twelve rows; "text" earns none
+FAULTY = ("teacher_hidden", "head")  # what holds the NaN or infinity
