@@ -56,7 +56,10 @@ started=$SECONDS number=0 running=0 done_now=0 total=$((seeds * ${#RUNS[@]})) ru
 stop() { # the runs that are on save a checkpoint, and end
   trap - INT TERM
   mapfile -t children < <(jobs -pr)
-  if ((${#children[@]})); then kill -TERM "${children[@]}" && wait "${children[@]}"; fi
+  if ((${#children[@]})); then
+    kill -TERM "${children[@]}" || true # one may just have ended
+    wait || true
+  fi
   say "$1"
   exit "$2"
 }

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +22,23 @@ def run(*command, timeout=1800, **env) -> subprocess.CompletedProcess:
     )
     print(result.stdout[-6000:])
     return result
+
+
+def run_ranks(module: str, worlds: tuple[int, ...], folder: Path) -> None:
+    """``python -m module RANK WORLD FOLDER`` for every rank of every world, all at once."""
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", module, str(rank), str(world), str(folder)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for world in worlds
+        for rank in range(world)
+    ]
+    logs = [rank.communicate(timeout=300)[0] for rank in ranks]
+    assert all(rank.returncode == 0 for rank in ranks), "\n".join(log[-3000:] for log in logs)
 
 
 def records(output: Path) -> list[dict]:

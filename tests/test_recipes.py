@@ -2,7 +2,10 @@
 
 import os
 import shlex
+import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -127,6 +130,45 @@ def test_replication_has_every_method_and_experiment_of_the_report(tmp_path):
         assert config.actor_rollout_ref.rollout.seed == config.data.seed
     assert sorted(found) == sorted((label, 1) for label in ORDER)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def replication(tmp_path):
+    """The script beside recipes that only wait for SIGTERM, and save on it as a run does."""
+    (tmp_path / "recipes" / "table1").mkdir(parents=True)
+    shutil.copy(ROOT / "recipes" / "replicate_tiny_cpu.sh", tmp_path / "recipes")
+    for name in METHODS:
+        (tmp_path / "recipes" / "table1" / f"{name}.sh").write_text(
+            """trap 'echo saved; touch "$RUN_DIR/saved"; exit 75' TERM
+            mkdir -p "$RUN_DIR"
+            [[ "$RUN_DIR" != *cot_sft* || -z "${COT_SFT_FAILS:-}" ]] || exit 3
+            touch "$RUN_DIR/started"
+            while true; do sleep 0.1; done
+            """
+        )
+    return ["bash", str(tmp_path / "recipes" / "replicate_tiny_cpu.sh"), "--seeds", "1", "--parallel", "2"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_replication_that_is_stopped_saves_its_runs(replication, tmp_path, signum):
+    # A background job of a shell ignores SIGINT, and a script cannot take that back.
+    start = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), "stdout": subprocess.PIPE}
+    process = subprocess.Popen(replication, env={**os.environ, "REPLICATION_DIR": str(tmp_path / "runs")}, **start)
+    runs = [tmp_path / "runs" / name / "seed_1" for name in ("base", "cot_sft")]
+    deadline = time.monotonic() + 30
+    while not all((run / "started").exists() for run in runs):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signum)
+    said = process.communicate(timeout=30)[0].decode()
+    assert process.returncode == 75 and "stopped; the same command goes on" in said
+    assert all((run / "saved").exists() for run in runs)
+
+
+def test_a_run_that_fails_ends_the_replication(replication, tmp_path):
+    env = {**os.environ, "REPLICATION_DIR": str(tmp_path / "runs"), "COT_SFT_FAILS": "yes"}
+    ended = subprocess.run(replication, env=env, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and "a run ended with status 3" in ended.stdout
 
 
 @pytest.mark.parametrize("name", GPU_RECIPES)

@@ -1,13 +1,10 @@
 """A checkpoint of two ranks on one, and of one on two: real engines, FSDP2 over gloo."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from transformers import Qwen3VLForConditionalGeneration
 
-from tests.stack import ROOT
+from tests.stack import run_ranks
 from verl_vaopd.tiny.models import random_models
 
 pytestmark = pytest.mark.stack  # three processes' worth of imports, though no stack
@@ -17,20 +14,7 @@ pytestmark = pytest.mark.stack  # three processes' worth of imports, though no s
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint")
     random_models(folder)
-    command = [sys.executable, "-m", "tests.student.checkpoint_rank"]
-    ranks = [
-        subprocess.Popen(
-            [*command, str(rank), str(world), str(folder)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for world in (1, 2)
-        for rank in range(world)
-    ]
-    logs = [rank.communicate(timeout=300)[0] for rank in ranks]
-    assert all(rank.returncode == 0 for rank in ranks), "\n".join(log[-3000:] for log in logs)
+    run_ranks("tests.student.checkpoint_rank", (1, 2), folder)
     return folder, {world: torch.load(folder / f"results_{world}.pt", weights_only=True) for world in (1, 2)}
 
 

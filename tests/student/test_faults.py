@@ -1,14 +1,12 @@
 """A NaN or an infinity in what one of two ranks learns from: the real worker, FSDP2 over gloo."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from tests.random_models import make_checkpoint
-from tests.stack import ROOT
+from tests.stack import run_ranks
 from tests.student.update_path_settings import FAULTY
 
 pytestmark = pytest.mark.stack  # a process's worth of imports, though no stack
@@ -19,19 +17,7 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults")
     make_checkpoint(folder / "student", hidden=64, layers=2, head_rows=104, tied=True, seed=1)
     make_checkpoint(folder / "teacher", hidden=96, layers=2, head_rows=108, tied=False, seed=2)
-    command = [sys.executable, "-m", "tests.student.fault_rank"]
-    ranks = [
-        subprocess.Popen(
-            [*command, str(rank), "2", str(folder)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    logs = [rank.communicate(timeout=300)[0] for rank in ranks]
-    assert all(rank.returncode == 0 for rank in ranks), "\n".join(log[-3000:] for log in logs)
+    run_ranks("tests.student.fault_rank", (2,), folder)
     return torch.load(folder / "results.pt", weights_only=False)
 
 

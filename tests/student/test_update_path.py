@@ -6,8 +6,6 @@ several mini-batches.
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,9 +13,9 @@ import torch
 from transformers import Qwen3VLForConditionalGeneration
 
 from tests.random_models import VOCAB_SIZE, Prompts, make_checkpoint, plain_logits
+from tests.stack import run_ranks
 from tests.student.update_path_settings import REWARDS, TEMPERATURE
 
-ROOT = Path(__file__).parents[2]
 MIXED = {"response_lengths": [7, 1, 4, 9], "settings": {}}
 EQUAL = {"response_lengths": [5, 5, 5, 5], "settings": {}}
 OPD = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "opd"}}
@@ -178,19 +176,7 @@ def results(folder):
     (folder / "cases.json").write_text(json.dumps(CASES))
     found = {}
     for world in CASES:
-        command = [sys.executable, "-m", "tests.student.update_path"]
-        ranks = [
-            subprocess.Popen(
-                [*command, str(rank), str(world), str(folder)],
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for rank in range(world)
-        ]
-        logs = [rank.communicate(timeout=180)[0] for rank in ranks]
-        assert all(rank.returncode == 0 for rank in ranks), "\n".join(log[-3000:] for log in logs)
+        run_ranks("tests.student.update_path", (world,), folder)
         found[world] = torch.load(folder / f"results_{world}.pt", weights_only=False)
     return found
 

@@ -12,11 +12,12 @@ from PIL import Image
 from tests.data.upstream import png_that_claims
 from tests.trainer.odd_images import ODD_IMAGES
 from verl_vaopd.algorithm import pixelate
+from verl_vaopd.data.image_column import check_images
 from verl_vaopd.data.rows import SCHEMA
 from verl_vaopd.data.synthetic_geometry import make_row
 from verl_vaopd.tiny.processor import make_processor
 from verl_vaopd.trainer import row_checks
-from verl_vaopd.trainer.row_checks import ROWS_ENCODED, RowCheck, check_row, check_rows, image_limit
+from verl_vaopd.trainer.row_checks import ROWS_ENCODED, RowCheck, check_rows, image_limit
 
 DATA = SimpleNamespace(
     prompt_key="prompt",
@@ -25,6 +26,16 @@ DATA = SimpleNamespace(
     mm_processor_kwargs=None,
     apply_chat_template_kwargs={},
 )
+
+
+def check_row(row: dict, processor, data_config, degrade, max_images: int) -> int:
+    """Check one row, pixels included, and encode it as training does. Returns the tokens of its prompt."""
+    check = RowCheck(processor, data_config, degrade, max_images)
+    tokens = check(row, check_images(row.get(data_config.image_key), data_config.image_key))
+    check.encode(row, tokens)
+    return tokens
+
+
 LATE = ROWS_ENCODED + 2
 """A row behind those that are encoded."""
 

@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 
 from verl_vaopd.diagnostics.labels import label_of, order_of
+from verl_vaopd.trainer.run_log import read_records
 
 SAME = (
     "actor_rollout_ref.model.path",
@@ -82,8 +83,7 @@ def read_run(path: Path) -> Run:
     if "mask_tokens" not in config.get("vaopd", {}):
         raise ValueError(f"{path}/config.yaml is of an earlier version: it has no vaopd.mask_tokens; run it again")
     seconds, validations = 0.0, {}
-    for line in (path / "metrics.jsonl").read_text().splitlines():
-        record = json.loads(line)
+    for record in read_records(path / "metrics.jsonl"):
         seconds += record.get("time/step", 0.0) - record.get("time/save_checkpoint", 0.0)
         if "val/accuracy" in record:  # a resumed run validates its first step again: the later one counts
             validations[record["step"]] = {"step": record["step"], "hours": seconds / 3600, **_measured(record)}

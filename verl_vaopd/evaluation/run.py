@@ -34,12 +34,13 @@ from verl_vaopd.evaluation.toolkit_process import Toolkit
 from verl_vaopd.evaluation.variants import Variants
 
 FAILED = "Failed to obtain answer via API."
+"""What the toolkit itself writes for an answer it did not get; no option is read out of it."""
 UNSAFE_ARGUMENTS = {
     "--trust-remote-code": "code of a checkpoint is never run",
     "--api-key": "every process of this machine can read command lines; the server is on loopback and needs no key",
     "--load-format": "weights are loaded from safetensors only",
 }
-"""What the toolkit itself writes for an answer it did not get; no option is read out of it."""
+"""Arguments that the server is not started with, and why."""
 
 
 @dataclass(frozen=True)

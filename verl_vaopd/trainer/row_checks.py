@@ -15,7 +15,7 @@ from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token
 
 from verl_vaopd.data.bad_rows import BadRow, RowError, report
 from verl_vaopd.data.dataset import VisionDataset, images_of
-from verl_vaopd.data.image_column import check_group, check_images, read_rows
+from verl_vaopd.data.image_column import check_group, read_rows
 from verl_vaopd.data.text import PLACEHOLDER, check_question
 from verl_vaopd.trainer.vision import budgeted, encode_views
 
@@ -188,19 +188,6 @@ def image_limit(config) -> int:
     """Images that vLLM takes for a prompt."""
     limits = config.actor_rollout_ref.rollout.engine_kwargs.vllm.get("limit_mm_per_prompt") or {}
     return limits.get("image", VLLM_IMAGES)
-
-
-def check_row(row: dict, processor, data_config, degrade, max_images: int) -> int:
-    """Check one row, pixels included, and encode it as training does. Returns the tokens of its prompt.
-
-    Raises:
-        RowError: names the field, what is wrong and what mends it.
-    """
-    check = RowCheck(processor, data_config, degrade, max_images)
-    sizes = check_images(row.get(data_config.image_key), data_config.image_key)
-    tokens = check(row, sizes)
-    check.encode(row, tokens)
-    return tokens
 
 
 def check_rows(files, setting: str, processor, data_config, degrade, max_images: int) -> int:

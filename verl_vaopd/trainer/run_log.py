@@ -46,6 +46,12 @@ def naming(path: str) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, path) from error
 
 
+def read_records(path: str | os.PathLike) -> list[dict]:
+    """The records of a ``metrics.jsonl``; without a last line that a killed run left unfinished."""
+    with open(path) as f:
+        return [json.loads(line) for line in f if line.endswith("\n")]
+
+
 class RunLog:
     """Appends to and closes the folder of one run.
 
@@ -106,11 +112,7 @@ class RunLog:
         return name
 
     def read(self) -> list[dict]:
-        """The records of ``metrics.jsonl``; without a last line that a killed run left unfinished."""
-        if not os.path.exists(self.metrics_path):
-            return []
-        with open(self.metrics_path) as f:
-            return [json.loads(line) for line in f if line.endswith("\n")]
+        return read_records(self.metrics_path) if os.path.exists(self.metrics_path) else []
 
     def truncate(self, step: int) -> None:
         """Keep the steps up to ``step``: a run resumed there logs the later ones again."""
