@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from tests.trainer.odd_images import NOT_RGB, ODD_IMAGES
+from tests.trainer.test_row_checks import check_row
 from verl_vaopd.algorithm.degradations import DEGRADATIONS
 from verl_vaopd.data.bad_rows import RowError
 from verl_vaopd.data.synthetic_geometry import make_row
@@ -22,7 +23,7 @@ from verl_vaopd.tiny.processor import make_processor
 from verl_vaopd.tiny.tokenizer import SPECIAL_TOKENS
 from verl_vaopd.trainer.host_values import HOST_VALUES
 from verl_vaopd.trainer.main import check_settings, compose
-from verl_vaopd.trainer.row_checks import RowCheck, check_row
+from verl_vaopd.trainer.row_checks import RowCheck
 
 EXAMPLES = int(os.environ.get("VAOPD_FUZZ", 0))
 REQUIRED = [
