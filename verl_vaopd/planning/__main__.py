@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from verl_vaopd.planning import memory
 from verl_vaopd.planning.devices import DEVICES
 from verl_vaopd.planning.memory import PhaseMemory, Settings
+from verl_vaopd.trainer.checkpoints import kept_at_most
 
 CHECKPOINT_WRITE = 1e9
 """Assumed bytes/s at which a checkpoint is written."""
@@ -117,8 +118,8 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     validation = sum(time for name, time in validation.items() if name.startswith(("generation", "teacher")))
     total = steps * step + checks * validation + saves * checkpoint / CHECKPOINT_WRITE
 
-    kept = trainer.max_actor_ckpt_to_keep or saves
-    disk = (min(saves, kept) + 1) * checkpoint + 4 * each.student.total
+    kept = kept_at_most(saves, trainer.max_actor_ckpt_to_keep)
+    disk = (kept + 1) * checkpoint + 4 * each.student.total
     sequences = memory.vllm_parts(each, device.memory)["vLLM keys and values"] / memory.sequence_bytes(each)
     replicas = each.gpus // each.tensor_parallel
     largest = max(phases, key=lambda phase: phase.total)
@@ -136,7 +137,7 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
         "run": f"{hours(total)}: {steps:,} steps {hours(steps * step)}, {checks} validations of {problems} problems "
         f"{hours(checks * validation)}, {saves} checkpoints {hours(saves * checkpoint / CHECKPOINT_WRITE)} at "
         f"{CHECKPOINT_WRITE / 1e9:.0f} GB/s",
-        "disk": f"{disk / 1e9:.0f} GB: {min(saves, kept)} checkpoints of {checkpoint / 1e9:.0f} GB, one more while it "
+        "disk": f"{disk / 1e9:.0f} GB: {kept} checkpoints of {checkpoint / 1e9:.0f} GB, one more while it "
         "is written, the exported student",
     }
     lines = [

@@ -17,6 +17,7 @@ def check_output(config, steps: int) -> None:
     """
     from verl_vaopd.planning.memory import checkpoint_bytes
     from verl_vaopd.planning.recipe import model_shape
+    from verl_vaopd.trainer.checkpoints import kept_at_most
 
     trainer = config.trainer
     folders = {"vaopd.output_dir": config.vaopd.output_dir, "trainer.default_local_dir": trainer.default_local_dir}
@@ -25,7 +26,7 @@ def check_output(config, steps: int) -> None:
     if trainer.val_only:
         return
     saves = math.ceil(steps / trainer.save_freq) if trainer.save_freq > 0 else 1  # one when asked to stop
-    kept = min(saves, trainer.max_actor_ckpt_to_keep or saves)
+    kept = kept_at_most(saves, trainer.max_actor_ckpt_to_keep)
     each = checkpoint_bytes(model_shape(config.actor_rollout_ref.model.path))
     there = Path(trainer.default_local_dir)
     held = sum(file.stat().st_size for file in there.rglob("*") if file.is_file())
@@ -33,8 +34,9 @@ def check_output(config, steps: int) -> None:
     if free + held < (needed := (kept + 1) * each):
         raise ValueError(
             f"trainer.default_local_dir={there}: its disk has {free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB are "
-            f"needed: {kept} checkpoints (trainer.max_actor_ckpt_to_keep) of {each / 1e9:.2f} GB and one more while it "
-            "is written. Free some, lower trainer.max_actor_ckpt_to_keep, or put the run elsewhere (vaopd.output_dir)"
+            f"needed: {kept} checkpoints of {each / 1e9:.2f} GB (trainer.max_actor_ckpt_to_keep, and the best) and one "
+            "more while it is written. Free some, lower trainer.max_actor_ckpt_to_keep, or put the run elsewhere "
+            "(vaopd.output_dir)"
         )
 
 

@@ -34,6 +34,10 @@ def without_images(messages: list[dict]) -> list[dict]:
     ]
 
 
+def _name(row: dict) -> str:
+    return (row.get("extra_info") or {}).get("id", f"index {row.get('index')}")
+
+
 # The host publishes its worker as a Ray actor class; a Ray actor class cannot be subclassed, the class in it can.
 class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
     """The host's worker, with image tensors stored per prompt instead of per rollout."""
@@ -95,17 +99,12 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             raise
 
     def _report(self, row: dict, error: Exception) -> None:
-        name = (row.get("extra_info") or {}).get("id", f"index {row.get('index')}")
-        RunLog(self.config.vaopd.output_dir).say(f"rollout of row {name} failed: {type(error).__name__}: {error}")
+        RunLog(self.config.vaopd.output_dir).say(f"rollout of row {_name(row)} failed: {type(error).__name__}: {error}")
 
     def _alarm_of_empty(self, prompt_ids: list[int], row: dict) -> None:
         """Where the driver, which then stops for want of rollouts, cannot see it."""
-        log, step, question = (
-            RunLog(self.config.vaopd.output_dir),
-            row["global_steps"],
-            self.tokenizer.decode(prompt_ids),
-        )
-        sample = {"id": row["extra_info"].get("id"), "question": question, "tokens": [], "token_ids": []}
+        log, step = RunLog(self.config.vaopd.output_dir), row["global_steps"]
+        sample = {"id": _name(row), "question": self.tokenizer.decode(prompt_ids), "tokens": [], "token_ids": []}
         log.alarm(step, "empty_rollout", "vLLM returned a response without any token: the run stops", [sample])
         log.metrics({"step": step, "alarms": ["empty_rollout"]})
 
