@@ -63,7 +63,8 @@ stop() { # the runs that are on save a checkpoint, and end
   say "$1"
   exit "$2"
 }
-trap 'stop "stopped; the same command goes on" 75' INT TERM
+trap 'stop "stopped; the same command goes on" 0' TERM
+trap 'stop "stopped; the same command goes on" 130' INT
 
 wait_for_one() {
   wait -n || stop "a run ended with status $?; its lines are above" 1
@@ -104,4 +105,7 @@ for ((seed = 1; seed <= seeds; seed++)); do
 done
 while ((running)); do wait_for_one; done
 [[ -z "$dry_run" ]] || exit 0
+for run_dir in "${run_dirs[@]}"; do
+  [[ -f "$run_dir/summary.json" ]] || stop "$run_dir was stopped before its end; the same command goes on" 1
+done
 "${VAOPD_VENV:-.venv}/bin/verl-vaopd" report "${run_dirs[@]}" --output "$folder/report"

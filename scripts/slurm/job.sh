@@ -70,7 +70,7 @@ while true; do # a trapped signal ends wait
 done
 wait "$driver" && status=0 || status=$?
 say "the run ended with status $status"
-if [[ "$requeue" && "$status" == 75 ]]; then # 75: saved, to be continued
+if [[ "$requeue" && "$status" == 0 && ! -e "$RUN_DIR/summary.json" ]]; then # saved, to be continued
   say "queued again"
   end_ray
   trap - TERM EXIT

@@ -59,10 +59,22 @@ def test_a_finished_run_is_shown_not_run_again(tmp_path, monkeypatch, capsys):
     assert main.main(arguments) == 0
     assert "is finished" in capsys.readouterr().out
     monkeypatch.setattr(main, "run", lambda _: None)  # more steps: it goes on, and is asked to stop
-    assert main.main([*arguments, "trainer.total_training_steps=81"]) == 75
+    assert main.main([*arguments, "trainer.total_training_steps=81"]) == 0
+    assert "stopped as asked" in capsys.readouterr().out
 
 
 def test_ray_is_the_named_cluster_or_one_of_the_runs_own():
     settings = {"num_cpus": 16, "num_gpus": 8, "log_to_driver": False}
     assert main.ray_init_settings(settings, {}) == {**settings, "address": "local"}
     assert main.ray_init_settings(settings, {"RAY_ADDRESS": "10.0.0.1:6379"}) == {"log_to_driver": False}
+
+
+@pytest.mark.parametrize("argv, restarts", [([], 0), (["--restarts", "3"], 3), (["--restarts=12"], 12)])
+def test_restarts_are_taken_from_any_place(argv, restarts):
+    assert main.take_restarts(["a=1", *argv, "--dry-run"]) == (restarts, ["a=1", "--dry-run"])
+
+
+@pytest.mark.parametrize("value", ["-1", "two", "", "²"])
+def test_a_wrong_number_of_restarts_is_refused(value, capsys):
+    assert main.main(["--restarts", value]) == 2
+    assert "--restarts" in capsys.readouterr().err

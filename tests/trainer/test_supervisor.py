@@ -58,3 +58,54 @@ def test_second_signal_does_not_wait():
         time.sleep(1.2)
     assert process.wait(timeout=30) == 128 + signal.SIGKILL
     assert not psutil.pid_exists(daemon)
+
+
+FAILS_UNTIL_THE_THIRD_TIME = """
+import pathlib, sys
+times = pathlib.Path(sys.argv[1])
+times.write_text(times.read_text() + "." if times.exists() else ".")
+sys.exit(0 if len(times.read_text()) == 3 else {status})
+"""
+
+
+@pytest.mark.parametrize("restarts, status, ran, ended", [(5, 1, 3, 0), (1, 1, 2, 1), (5, 2, 1, 2), (0, 1, 1, 1)])
+def test_restarts(tmp_path, restarts, status, ran, ended):
+    command = [sys.executable, "-c", FAILS_UNTIL_THE_THIRD_TIME.format(status=status), str(tmp_path / "times")]
+    start = f"run_supervised({command!r}, restarts={restarts}, final=(0, 2))"
+    code = f"import sys; from verl_vaopd.trainer.supervisor import run_supervised; sys.exit({start})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == ended, result.stderr
+    assert len((tmp_path / "times").read_text()) == ran
+    assert result.stderr.count("starting again") == ran - 1
+
+
+def test_a_run_that_is_asked_to_stop_is_not_started_again():
+    code = LEAVES_A_DAEMON.format(then="time.sleep(600)")
+    start = f"run_supervised({[sys.executable, '-c', code]!r}, restarts=3)"
+    code = f"import sys; from verl_vaopd.trainer.supervisor import run_supervised; sys.exit({start})"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    daemon = int(process.stdout.readline())
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    assert not psutil.pid_exists(daemon)
+
+
+LEAVES_MEMORY = """
+import os, signal, verl_vaopd.platform
+from multiprocessing import resource_tracker, shared_memory
+segment = shared_memory.SharedMemory(create=True, size=4096)
+print(segment.name, flush=True)
+os.kill(resource_tracker._resource_tracker._pid, signal.SIGKILL)  # as Ray does when its actor dies
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_shared_memory_of_killed_processes_is_removed():
+    code = (
+        "import sys; from verl_vaopd.trainer.supervisor import run_supervised; sys.exit(run_supervised(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, sys.executable, "-c", LEAVES_MEMORY]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 128 + signal.SIGKILL
+    name = result.stdout.strip()
+    assert name.startswith("va") and not os.path.exists(f"/dev/shm/{name}")

@@ -24,6 +24,10 @@ KL_FACTOR, KL_FLOOR, KL_STEPS = 1.5, 1e-3, 20
 REMEMBERED = ("updates/skipped", "drift/mean", "kl/mean", "alarms")
 
 
+class StoppedByAlarm(RuntimeError):
+    """An alarm whose rule is to stop: doing the step again would not help."""
+
+
 @dataclass(frozen=True)
 class Alarm:
     """name; rule: ``stop`` the run, ``skip`` the update or ``warn``; text; rows: places of the rollouts concerned among

@@ -20,10 +20,15 @@ def kept_at_most(saves: int, keep: int | None) -> int:
 
 def begin(folder: str) -> str:
     """An empty folder to write the next checkpoint of ``folder`` into. Returns its path."""
-    aside = os.path.join(folder, UNFINISHED)
-    shutil.rmtree(aside, ignore_errors=True)
-    os.makedirs(aside)
-    return aside
+    unfinished = os.path.join(folder, UNFINISHED)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    os.makedirs(unfinished)
+    return unfinished
+
+
+def aside(folder: str, step: int) -> str:
+    """Where the checkpoint of ``step`` is while it is written."""
+    return os.path.join(folder, UNFINISHED, f"global_step_{step}")
 
 
 def publish(folder: str, step: int, keep: int | None, best: int | None = None) -> list[int]:
@@ -35,18 +40,17 @@ def publish(folder: str, step: int, keep: int | None, best: int | None = None) -
     Returns:
         The steps that are kept, in order.
     """
-    name = f"global_step_{step}"
-    aside, whole = os.path.join(folder, UNFINISHED), os.path.join(folder, name)
+    unfinished, whole = os.path.join(folder, UNFINISHED), os.path.join(folder, f"global_step_{step}")
     if os.path.exists(whole):  # of a run that went on from an earlier step
-        os.replace(whole, os.path.join(aside, "replaced"))
-    os.replace(os.path.join(aside, name), whole)
+        os.replace(whole, os.path.join(unfinished, "replaced"))
+    os.replace(aside(folder, step), whole)
     tracker = os.path.join(folder, TRACKER)
     with open(tracker + ".tmp", "w") as f:
         f.write(str(step))
         f.flush()
         os.fsync(f.fileno())
     os.replace(tracker + ".tmp", tracker)
-    shutil.rmtree(aside)
+    shutil.rmtree(unfinished)
     steps = sorted(
         int(entry.removeprefix("global_step_")) for entry in os.listdir(folder) if entry.startswith("global_step_")
     )

@@ -160,6 +160,9 @@ class VAOPDConfig:
     """Share that the degraded view keeps: of the resolution, or of the patches."""
     chunk_size: int | None = None
     """Response tokens whose logits are alive at a time; null: chosen from the vocabulary size."""
+    seed_rollouts: bool = False
+    """Whether every rollout has a seed of its own, from ``rollout.seed``, its step, prompt and number. A step that is
+    done again then samples the same tokens. vLLM draws seeded rollouts one by one, so it is off by default on GPUs."""
     poll_interval: float = 0.1
     """Seconds between looks for finished rollouts (verl's default is 2)."""
     log_rollout_prompts: int = 2
@@ -213,7 +216,7 @@ class VAOPDConfig:
         for name in ("log_rollout_prompts", "log_validation_rollouts"):
             rows = getattr(self, name)
             _refuse(not is_whole(rows) or rows < 0, name, rows, "0 or more")
-        for name in ("degraded_view", "rollout_weighting", "token_grouping", "allow_zero_va"):
+        for name in ("degraded_view", "rollout_weighting", "token_grouping", "allow_zero_va", "seed_rollouts"):
             value = getattr(self, name)
             _refuse(not isinstance(value, bool), name, value, "true or false")
         needs_va = self.method == "vaopd" and not self.degraded_view
@@ -392,6 +395,12 @@ def validate_host_settings(config) -> None:
             "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls",
             rollout.engine_kwargs.vllm.worker_extension_cls,
             f"{WORKER_EXTENSION!r}: student and vLLM must name the same socket",
+        ),
+        (
+            config.vaopd.seed_rollouts and config.trainer.device == "cpu" and rollout.enable_chunked_prefill,
+            "actor_rollout_ref.rollout.enable_chunked_prefill",
+            True,
+            "false with vaopd.seed_rollouts: vLLM's CPU engine ends on seeded requests with chunked prefill",
         ),
         (config.trainer.v1.trainer_mode != "sync", "trainer.v1.trainer_mode", config.trainer.v1.trainer_mode, "'sync'"),
     ]

@@ -1,18 +1,20 @@
 """``verl-vaopd train key=value ...``: compose the hydra config, check everything, run on Ray."""
 
+import contextlib
 import json
 import os
 import signal
 import sys
 from types import SimpleNamespace
 
-HELP = """usage: verl-vaopd train [--config-name NAME] [--dry-run] [key=value ...]
+HELP = """usage: verl-vaopd train [--config-name NAME] [--dry-run] [--restarts N] [key=value ...]
 
 Distils a Qwen3-VL student on its own rollouts. Arguments are hydra overrides of verl's config (package
 verl.trainer.config) and of this package's section `vaopd`; recipes/ holds complete calls.
 
   --config-name NAME   vaopd_trainer (default: GPU, the paper's settings) or tiny_cpu (no GPU)
   --dry-run            print the resolved config and run the start-up checks, start nothing
+  --restarts N         when a run fails or is killed, start again from its last checkpoint, N times in all (default 0)
 
   actor_rollout_ref.model.path=...        the student
   vaopd.teacher.path=...                  the teacher
@@ -22,7 +24,7 @@ verl.trainer.config) and of this package's section `vaopd`; recipes/ holds compl
 """
 
 
-STOPPED = os.EX_TEMPFAIL  # 75: asked to stop, a checkpoint is saved
+DONE, FAILED, REFUSED, STOPPED_BY_ALARM = 0, 1, 2, 3
 NEW_CLUSTER_SETTINGS = ("num_cpus", "num_gpus", "include_dashboard", "object_store_memory", "resources")
 REQUIRED = ("actor_rollout_ref.model.path", "vaopd.teacher.path", "data.train_files", "data.val_files")
 
@@ -80,16 +82,15 @@ def check(config, dry_run: bool = False) -> list[str]:
 
     from verl_vaopd.teacher.head import is_here
     from verl_vaopd.trainer.config import ANSWERED_BY_TEACHER
+    from verl_vaopd.trainer.identity import MODEL_SETTINGS, check_models_of, checkpoint_to_resume, models_of
     from verl_vaopd.trainer.output_checks import check_output
     from verl_vaopd.trainer.preflight import check_answers, check_models
     from verl_vaopd.trainer.row_checks import check_rows, image_limit
     from verl_vaopd.trainer.vision import degradation_of
 
     vaopd = check_settings(config)
-    models = {"actor_rollout_ref.model.path": config.actor_rollout_ref.model.path}
-    if vaopd.uses_teacher:
-        models["vaopd.teacher.path"] = vaopd.teacher.path
-    missing = [f"{name}: {path}" for name, path in models.items() if dry_run and not is_here(path)]
+    models = {name: path for name, path in models_of(config, vaopd).items() if path}
+    missing = [f"{MODEL_SETTINGS[name]}: {path}" for name, path in models.items() if dry_run and not is_here(path)]
     processor = None if missing else check_models(*models.values())
     for name in ("data.train_files", "data.val_files"):
         files = OmegaConf.select(config, name)
@@ -106,6 +107,8 @@ def check(config, dry_run: bool = False) -> list[str]:
         else:
             check_answers(config)
     if not missing and not dry_run:
+        if checkpoint := checkpoint_to_resume(config):
+            check_models_of(checkpoint, **models_of(config, vaopd))
         check_output(config, planned_steps(config))
     return missing
 
@@ -180,6 +183,9 @@ def run(config) -> dict | None:
 
     Returns:
         The run's summary; None if it was asked to stop before its end.
+    Raises:
+        ActorDied: a worker or a vLLM engine died.
+        RayError: the driver failed otherwise.
     """
     import ray
     from omegaconf import OmegaConf
@@ -187,11 +193,16 @@ def run(config) -> dict | None:
 
     from verl_vaopd.trainer.run_log import STOP, SUMMARY, request_stop, shown_progress
     from verl_vaopd.trainer.task_runner import VAOPDTaskRunner
+    from verl_vaopd.trainer.watch import ActorDied, Watch
+
+    watches = []
 
     def start_driver():
         """Called by the host when Ray is up; from then on SIGTERM, which Ray has taken, is answered here."""
         signal.signal(signal.SIGTERM, lambda *_: request_stop(output_dir))
-        return VAOPDTaskRunner.options(name="vaopd_driver").remote()
+        driver = VAOPDTaskRunner.options(name="vaopd_driver").remote()
+        watches.append(Watch(driver))
+        return driver
 
     output_dir = config.vaopd.output_dir
     os.makedirs(output_dir, exist_ok=True)
@@ -205,7 +216,15 @@ def run(config) -> dict | None:
         if config.vaopd.method == "cot_sft":
             config.actor_rollout_ref.model.path = fine_tune(config)
             config.trainer.val_only = config.trainer.val_before_train = True
-        run_ppo(config, task_runner_class=SimpleNamespace(remote=start_driver))
+        try:
+            run_ppo(config, task_runner_class=SimpleNamespace(remote=start_driver))
+        except ray.exceptions.RayError as error:
+            if died := watches and watches[0].last_look():
+                raise ActorDied(died) from error
+            raise
+        finally:
+            for watch in watches:
+                watch.close()
     ray.shutdown()
     return read_summary(output_dir)
 
@@ -279,6 +298,24 @@ def planned_steps(config, rows: int | None = None) -> int:
     return rows // config.data.train_batch_size * config.trainer.total_epochs
 
 
+def take_restarts(argv: list[str]) -> tuple[int, list[str]]:
+    """The number of ``--restarts N`` (or ``--restarts=N``), and the other arguments.
+
+    Raises:
+        ValueError: it is no whole number of 0 or more.
+    """
+    restarts, others, arguments = "0", [], iter(argv)
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name == "--restarts":
+            restarts = value or next(arguments, "")
+        else:
+            others.append(argument)
+    if not (restarts.isascii() and restarts.isdigit()):
+        raise ValueError(f"--restarts {restarts}: must be a whole number, 0 or more")
+    return int(restarts), others
+
+
 def parse_arguments(argv: list[str]) -> tuple[str | None, bool, list[str]]:
     """Name of the config, whether ``--dry-run`` is there, and the hydra overrides.
 
@@ -300,7 +337,12 @@ def parse_arguments(argv: list[str]) -> tuple[str | None, bool, list[str]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point of ``verl-vaopd train``. Returns the exit status: 0 done, 1 failed, 2 refused, 75 to be continued."""
+    """Entry point of ``verl-vaopd train``.
+
+    Returns:
+        The exit status: 0 done, or stopped as asked (then there is no summary.json); 1 failed, 2 refused, 3 stopped by
+        an alarm; 128 + N ended by signal N.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     if "--help" in argv or "-h" in argv:
         print(HELP, end="")
@@ -308,15 +350,20 @@ def main(argv: list[str] | None = None) -> int:
     from verl_vaopd.trainer.own_cluster import keep_private, ray_logs
     from verl_vaopd.trainer.supervisor import current_process_is_supervised, run_supervised
 
-    if not current_process_is_supervised():
-        env = {**os.environ, "VAOPD_SUPERVISED": "1"}
-        return run_supervised([sys.executable, "-m", "verl_vaopd.trainer.main", *argv], env=env)
-
     try:
+        restarts, argv = take_restarts(argv)
         config_name, dry_run, overrides = parse_arguments(argv)
     except ValueError as error:
         print(f"verl-vaopd train: {error}\n\n{HELP}", file=sys.stderr)
-        return 2
+        return REFUSED
+    if not current_process_is_supervised():
+        return run_supervised(
+            [sys.executable, "-m", "verl_vaopd.trainer.main", *argv],
+            env={**os.environ, "VAOPD_SUPERVISED": "1"},
+            restarts=restarts,
+            final=(DONE, REFUSED, STOPPED_BY_ALARM),
+        )
+
     try:
         config = compose(config_name, overrides)
         if config.trainer.device == "cpu":
@@ -327,7 +374,7 @@ def main(argv: list[str] | None = None) -> int:
         missing = check(config, dry_run)
     except ValueError as error:
         print(f"verl-vaopd train: {error}", file=sys.stderr)
-        return 2
+        return REFUSED
     if dry_run:
         from omegaconf import OmegaConf
 
@@ -339,31 +386,35 @@ def main(argv: list[str] | None = None) -> int:
 
     from ray.exceptions import RayError
 
-    from verl_vaopd.trainer.run_log import summary_table
+    from verl_vaopd.trainer.alarms import StoppedByAlarm
+    from verl_vaopd.trainer.run_log import RunLog, summary_table
+    from verl_vaopd.trainer.watch import ActorDied
 
-    done = read_summary(config.vaopd.output_dir)
+    output_dir = config.vaopd.output_dir
+    done = read_summary(output_dir)
     if done and done["steps"] >= planned_steps(config):
-        print(f"{config.vaopd.output_dir} is finished; vaopd.output_dir=... (RUN_DIR of a recipe) makes another run")
+        print(f"{output_dir} is finished; vaopd.output_dir=... (RUN_DIR of a recipe) makes another run")
         print("\n" + summary_table(done))
-        return 0
-    print(f"run folder: {config.vaopd.output_dir}\nstarting Ray, vLLM, student and teacher", flush=True)
+        return DONE
+    print(f"run folder: {output_dir}\nstarting Ray, vLLM, student and teacher", flush=True)
     try:
         summary = run(config)
-        if summary is None:
-            print("verl-vaopd train: stopped as asked; the same command goes on from the last checkpoint", flush=True)
-            return STOPPED
-        print("\n" + summary_table(summary))
     except KeyboardInterrupt:
         print("verl-vaopd train: stopped", file=sys.stderr)
-        return 130
-    except RayError as error:
-        reason = getattr(error, "cause", None) or error  # a task's own exception, or a worker that died
-        print(f"{error}\nverl-vaopd train: {reason}\nlogs of all workers: {ray_logs(os.environ)}", file=sys.stderr)
-        return 1
-    except RuntimeError as error:
-        print(f"verl-vaopd train: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return 128 + signal.SIGINT
+    except (ActorDied, RayError, RuntimeError) as error:
+        reason = getattr(error, "cause", None) or error  # a task's own exception, or what died
+        if isinstance(error, RayError):
+            print(error, file=sys.stderr)  # with the task's own traceback
+        print(f"verl-vaopd train: {reason}\nlogs of all workers: {ray_logs(os.environ)}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a full disk may be why it failed
+            RunLog(output_dir).say(f"failed: {' '.join(str(reason).split())}")
+        return STOPPED_BY_ALARM if isinstance(reason, StoppedByAlarm) else FAILED
+    if summary is None:
+        print("verl-vaopd train: stopped as asked; the same command goes on from the last checkpoint", flush=True)
+    else:
+        print("\n" + summary_table(summary))
+    return DONE
 
 
 if __name__ == "__main__":

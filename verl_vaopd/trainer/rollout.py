@@ -1,6 +1,7 @@
 """Rollout side: the two views of a prompt's images are made here, once per prompt, before its K rollouts start."""
 
 import asyncio
+import hashlib
 import random
 from functools import cached_property, partial
 
@@ -36,6 +37,12 @@ def without_images(messages: list[dict]) -> list[dict]:
 
 def _name(row: dict) -> str:
     return (row.get("extra_info") or {}).get("id", f"index {row.get('index')}")
+
+
+def seed_of(seed: int, prompt: str, session: int) -> int:
+    """A rollout's own seed, 0 to 2^31 - 1: the same whenever the step is done, another for every sibling."""
+    digest = hashlib.sha256(f"{seed}/{prompt}/{session}".encode()).digest()
+    return int.from_bytes(digest[:4], "little") & 0x7FFFFFFF
 
 
 # The host publishes its worker as a Ray actor class; a Ray actor class cannot be subclassed, the class in it can.
@@ -93,6 +100,10 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             if self.vaopd.method == "offpolicy_kd" and not trajectory["validate"]:
                 kwargs["agent_name"] = STORED_ANSWER
                 kwargs["stored_answer"] = self.answers.of(kwargs["extra_info"]["id"], kwargs["session_id"])
+            if self.vaopd.seed_rollouts:
+                prompt = f"val/{trajectory['sample_index']}" if trajectory["validate"] else kwargs["uid"]
+                seed = seed_of(self.config.actor_rollout_ref.rollout.seed, prompt, kwargs["session_id"])
+                sampling_params = {**sampling_params, "seed": seed}
             return await super()._run_agent_loop(sampling_params, trajectory, **kwargs)
         except Exception as error:
             self._report(kwargs, error)

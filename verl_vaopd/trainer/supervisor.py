@@ -2,7 +2,7 @@
 
 Ray daemons, vLLM engine cores and their workers are grandchildren that survive a killed driver. The supervisor makes
 itself their reaper (``PR_SET_CHILD_SUBREAPER``: orphans are handed to it, not to init), passes SIGINT and SIGTERM on,
-and when the command has ended ends whatever is left of its tree.
+and when the command has ended ends whatever is left of its tree, and removes the shared memory that it left.
 """
 
 import ctypes
@@ -13,6 +13,8 @@ import sys
 import time
 
 import psutil
+
+from verl_vaopd.shared_memory import SEGMENT_PREFIX, new_prefix, remove_segments
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 PR_SET_PDEATHSIG = 1
@@ -53,20 +55,26 @@ ONE_REQUEST_S = 1.0
 
 
 def run_supervised(
-    command: list[str], env: dict[str, str] | None = None, grace_s: dict[int, float] | None = None
+    command: list[str],
+    env: dict[str, str] | None = None,
+    grace_s: dict[int, float] | None = None,
+    restarts: int = 0,
+    final: tuple[int, ...] = (0,),
 ) -> int:
-    """Run ``command`` and leave nothing of it behind.
+    """Run ``command`` and leave nothing of it behind: no process, no shared memory.
 
     A first SIGINT or SIGTERM is passed to the command, which has ``grace_s[signal]`` seconds to end (default
     ``GRACE_S``); a later one, or the end of that time, kills it. Signals within ``ONE_REQUEST_S`` are one: a job system
     signals every process of a job, and each may pass it on.
 
+    Args:
+        restarts: how often the command is run again when it ends with another status than ``final``, unasked.
     Returns:
         The command's exit status; 128 + N when signal N ended it.
     """
     become_reaper()
     grace_s = grace_s or GRACE_S
-    state = {"asked_at": None, "signal": None, "hurry": False}
+    state = {"asked_at": None, "signal": None, "hurry": False, "child": None}
 
     def pass_on(signum, frame):
         now = time.monotonic()
@@ -76,7 +84,8 @@ def run_supervised(
                 return
         state["asked_at"] = state["asked_at"] or now
         state["signal"] = signum
-        child.send_signal(signal.SIGINT if signum == signal.SIGINT else signal.SIGTERM)
+        if state["child"]:
+            state["child"].send_signal(signal.SIGINT if signum == signal.SIGINT else signal.SIGTERM)
 
     # A session of its own: the terminal's Ctrl-C reaches only the supervisor, which decides what is told to whom.
     # If the supervisor is killed outright, the kernel ends the command too.
@@ -84,9 +93,14 @@ def run_supervised(
         _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job, and what it starts, would ignore it
 
-    child = subprocess.Popen(command, env=env, start_new_session=True, preexec_fn=prepare)
-    previous = {signum: signal.signal(signum, pass_on) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    def run_once() -> int:
+        segments = new_prefix()
+        child = state["child"] = subprocess.Popen(
+            command,
+            env={**(os.environ if env is None else env), SEGMENT_PREFIX: segments},
+            start_new_session=True,
+            preexec_fn=prepare,
+        )
         while True:
             try:
                 status = child.wait(timeout=0.5)
@@ -97,12 +111,21 @@ def run_supervised(
                     print("verl-vaopd: ending the run now", file=sys.stderr, flush=True)
                     child.kill()
         end_descendants()
+        remove_segments(segments)
+        return 128 - status if status < 0 else status
+
+    previous = {signum: signal.signal(signum, pass_on) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while True:
+            status = run_once()
+            if status in final or restarts == 0 or state["asked_at"] is not None:
+                return status
+            restarts -= 1
+            left = f"{restarts} restart{'s' * (restarts != 1)} left"
+            print(f"verl-vaopd: ended with status {status}; starting again ({left})", file=sys.stderr, flush=True)
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
-    if status < 0:
-        return 128 - status
-    return status
 
 
 def current_process_is_supervised() -> bool:

@@ -8,6 +8,7 @@ import ray
 import torch
 import transfer_queue as tq
 from omegaconf import open_dict
+from tensordict import NonTensorStack, TensorDict
 from transfer_queue import KVBatchMeta
 from verl.single_controller.ray import RayClassWithInitArgs, RayWorkerGroup
 from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
@@ -28,6 +29,7 @@ from verl_vaopd.trainer.alarms import (
     STOP,
     Alarm,
     StepAlarms,
+    StoppedByAlarm,
     drift_limit_alarm,
     loss_alarm,
     scores_alarm,
@@ -36,6 +38,7 @@ from verl_vaopd.trainer.alarms import (
 from verl_vaopd.trainer.coefficients import compute_coefficients, va_statistics
 from verl_vaopd.trainer.config import ANSWERED_BY_TEACHER, DISTILLATION, POLICY_GRADIENT, VAOPDConfig
 from verl_vaopd.trainer.gauges import TrainingGauges
+from verl_vaopd.trainer.identity import models_of, write_models
 from verl_vaopd.trainer.order import order_rows
 from verl_vaopd.trainer.run_log import RunLog
 from verl_vaopd.trainer.step_metrics import kl_metrics, policy_metrics, shown, sibling_spread
@@ -175,12 +178,23 @@ class VAOPDTrainer(PPOTrainerSync):
         trainer.default_local_dir, trainer.max_actor_ckpt_to_keep = checkpoints.begin(folder), None
         try:
             super()._save_checkpoint()
+            write_models(checkpoints.aside(folder, self.global_steps), **models_of(self.config, self.vaopd))
         finally:
             trainer.default_local_dir, trainer.max_actor_ckpt_to_keep = folder, keep
         best = self.run_log.chosen()
         checkpoints.publish(folder, self.global_steps, keep, best["step"] if best else None)
 
     # ------------------------------------------------------------------ one step
+
+    def _next_train_batch(self, num_prompts: int | None = None) -> TensorDict:
+        """Differs from the host's in the prompts' ids, which are random there: here step and place in the batch.
+
+        Seeds and the order of rows hang on them, so a step that is done again is the same.
+        """
+        batch = super()._next_train_batch(num_prompts)
+        uids = [f"{self.global_steps:08d}.{place:06d}" for place in range(len(batch))]
+        batch["uid"] = NonTensorStack.from_list(uids)
+        return batch
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
         """Replaces the host's PPO pipeline: no old log-probabilities, advantages, reference or critic."""
@@ -214,12 +228,13 @@ class VAOPDTrainer(PPOTrainerSync):
 
     def _balance_batch(self, batch: KVBatchMeta, metrics, logging_prefix="global_seqlen", keep_minibatch=False):
         """After the host's, which pads the batch: siblings back together, on one rank where counts allow."""
-        came = {key: place for place, key in enumerate(batch.keys)}
+        own = set(batch.keys)
         batch = super()._balance_batch(batch, {})
-        batch.reorder(sorted(range(len(batch)), key=lambda row: came.get(batch.keys[row], len(came))))
+        # Keys are "{uid}_{session}_{index}"; the order in which rollouts came is chance.
+        places = {key: (key not in own, _key_order(key)) for key in batch.keys}
+        batch.reorder(sorted(range(len(batch)), key=lambda row: places[batch.keys[row]]))
         ranks = max(self.actor_rollout_wg._dispatch_info["actor"]) + 1
         tokens = [tag["seq_len"] for tag in batch.tags]
-        # Keys are "{uid}_{session}_{index}".
         order = order_rows([key.split("_")[0] for key in batch.keys], tokens, ranks, self.mini_batches)
         batch.reorder(order)
         share = len(order) // ranks
@@ -379,7 +394,7 @@ class VAOPDTrainer(PPOTrainerSync):
         columns, _, uids, real = self._read_tokens(batch, *names, *given)
         told = self.token_log.alarm(self.global_steps, alarm, batch, real, uids, columns)
         if alarm.rule == STOP:
-            raise RuntimeError(told)
+            raise StoppedByAlarm(told)
 
     # ------------------------------------------------------------------ validation
 
@@ -454,6 +469,12 @@ class VAOPDTrainer(PPOTrainerSync):
         for alarm in alarms:
             self._sound(alarm, batch, weighed=True)
         clear_views(list(data["uid"]))
+
+
+def _key_order(key: str) -> tuple[str, int, int]:
+    """What a rollout's key, "{uid}_{session}_{index}", is sorted by."""
+    uid, session, index = key.rsplit("_", 2)
+    return uid, int(session), int(index)
 
 
 def pad_rows(rows: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,99 @@
+"""Looking after a run's processes from the one that started the driver, so that a dead one ends the run by name.
+
+The driver notices a dead worker when it next asks it for something, which may be after a long generation, or never: the
+student waits for ever for a vLLM engine to take its weights.
+"""
+
+import threading
+
+import ray
+
+WATCHED = ("student_", "teacher_", "vllm_server_", "agent_loop_worker_")
+"""How the names of actors begin that live as long as the run."""
+SERVER = "vllm_server_"
+
+
+class ActorDied(Exception):
+    """A worker or a vLLM engine died; the text says which and what is known of it."""
+
+
+class Watch:
+    """Kills the driver when an actor or a vLLM engine of its run has died; :attr:`died` then says which and how.
+
+    Args:
+        driver: actor handle of the task runner.
+        every_s: seconds between looks. An actor counts as dead when two looks in a row miss it.
+    """
+
+    def __init__(self, driver, every_s: float = 5.0):
+        self.died: str | None = None
+        self._driver = driver
+        self._every_s = every_s
+        self._actors: dict[str, ray.actor.ActorHandle] = {}
+        self._missed: set[str] = set()
+        self._questions: dict[str, ray.ObjectRef] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look_on, name="watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._ended.set()
+        self._thread.join()
+
+    def last_look(self) -> str | None:
+        """Close, and look once more, now that the run has failed. Returns what died, if anything did."""
+        self.close()
+        if not self.died:
+            self.died = self._look(certain=True)
+        return self.died
+
+    def _look_on(self) -> None:
+        while not self._ended.wait(self._every_s):
+            if died := self._look():
+                self.died = died
+                ray.kill(self._driver)
+                return
+
+    def _look(self, certain: bool = False) -> str | None:
+        alive = {name for name in ray.util.list_named_actors() if name.startswith(WATCHED)}
+        for name in alive - set(self._actors):
+            try:
+                self._actors[name] = ray.get_actor(name)
+            except ValueError:  # ended meanwhile
+                continue
+        missing = set(self._actors) - alive
+        dead = sorted(missing if certain else missing & self._missed)
+        self._missed = missing
+        if dead:
+            return "\n".join(f"{name} died: {_cause(self._actors[name])}" for name in dead)
+        return self._dead_engine(alive, 5.0 if certain else 0.0)
+
+    def _dead_engine(self, alive: set[str], wait_s: float) -> str | None:
+        """A server outlives the engine that it talks to, and says so when asked."""
+        for name in sorted(alive & set(self._actors)):
+            if not name.startswith(SERVER):
+                continue
+            asked = self._questions.get(name) or self._actors[name].collective_rpc.remote("check_health")
+            self._questions[name] = asked
+            answered, _ = ray.wait([asked], timeout=wait_s)
+            if not answered:  # busy
+                continue
+            del self._questions[name]
+            try:
+                ray.get(asked)
+            except ray.exceptions.RayTaskError as error:
+                if type(error.cause).__name__ == "EngineDeadError":
+                    return f"the vLLM engine of {name} died: {error.cause}"
+            except ray.exceptions.RayError:  # the actor itself: the next look misses it
+                continue
+        return None
+
+
+def _cause(actor) -> str:
+    """What Ray knows of an actor's end."""
+    try:
+        ray.get(actor.__ray_ready__.remote(), timeout=10)
+    except ray.exceptions.RayError as error:
+        return str(error)
+    return "Ray does not say why"
