@@ -46,6 +46,11 @@ def records(output: Path) -> list[dict]:
     return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
 
 
+def read_summary(output: Path) -> dict:
+    """What a finished run left in ``summary.json``."""
+    return json.loads((output / "summary.json").read_text())
+
+
 def mixed_rows(path: Path, count: int) -> Path:
     """Rows with one image, with two images and with text only, in turn."""
     import pyarrow as pa

@@ -161,10 +161,8 @@ def test_a_replication_that_is_stopped_saves_its_runs(replication, tmp_path, sig
         time.sleep(0.05)
     process.send_signal(signum)
     said = process.communicate(timeout=30)[0].decode()
-    assert (
-        process.returncode == {signal.SIGTERM: 0, signal.SIGINT: 130}[signum]
-        and "stopped; the same command goes on" in said
-    )
+    assert process.returncode == {signal.SIGTERM: 0, signal.SIGINT: 130}[signum]
+    assert "stopped; the same command goes on" in said
     assert all((run / "saved").exists() for run in runs)
 
 

@@ -92,3 +92,8 @@ def files_that_hold(text: bytes, folders: list[Path]) -> list[Path]:
     """Regular files under the folders (or named themselves) that hold the bytes."""
     files = [path for folder in folders for path in ([folder] if folder.is_file() else sorted(folder.rglob("*")))]
     return [path for path in files if path.is_file() and not path.is_symlink() and text in path.read_bytes()]
+
+
+def segments() -> set[str]:
+    """Shared memory and semaphores: vLLM's, of the weights on their way to it, and what else Python made."""
+    return {name for name in os.listdir("/dev/shm") if name.startswith(("psm_", "va", "verl_weights_", "sem."))}

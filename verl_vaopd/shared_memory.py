@@ -5,25 +5,21 @@ a process that dies, but Ray kills the tracker with the actor that it belongs to
 ``VAOPD_SEGMENT_PREFIX`` names its segments by it; whoever set it removes them when all such processes have ended.
 """
 
-import os
+import contextlib
+import fcntl
 import secrets
-from multiprocessing import shared_memory
+from collections.abc import Iterator
+from multiprocessing import current_process, shared_memory
 from pathlib import Path
+
+from verl_vaopd.trainer.loopback import private_folder
 
 SEGMENT_PREFIX = "VAOPD_SEGMENT_PREFIX"
 _FOLDER = Path("/dev/shm")
 
 
-def new_prefix() -> str:
-    """A prefix that no segment of this machine has."""
-    while True:
-        prefix = f"va{secrets.token_hex(2)}_"  # Python's names have 14 characters with the slash before them
-        if not list(_FOLDER.glob(f"{prefix}*")):
-            return prefix
-
-
 def name_segments(prefix: str) -> None:
-    """Give segments that this process makes, and that have no name of their own, the prefix.
+    """Give segments and semaphores that this process makes, and that have no name of their own, the prefix.
 
     Raises:
         RuntimeError: this Python keeps the prefix elsewhere.
@@ -31,11 +27,39 @@ def name_segments(prefix: str) -> None:
     if not hasattr(shared_memory, "_SHM_NAME_PREFIX"):
         raise RuntimeError("multiprocessing.shared_memory has no _SHM_NAME_PREFIX: segments cannot be named")
     shared_memory._SHM_NAME_PREFIX = f"/{prefix}"
+    current_process()._config["semprefix"] = f"/{prefix}"
 
 
-def remove_segments(prefix: str) -> list[str]:
-    """Remove the segments of processes that have ended. Returns their names."""
-    names = sorted(path.name for path in _FOLDER.glob(f"{prefix}*"))
-    for name in names:
-        os.unlink(_FOLDER / name)
-    return names
+@contextlib.contextmanager
+def removed_segments() -> Iterator[str]:
+    """A prefix for the segments of processes that all end within the block; at its end the segments are removed.
+
+    So are, before it, those of a block whose own process was killed: it held a lock on a file of its prefix's name.
+    """
+    claims = Path(private_folder()) / "segments"
+    claims.mkdir(exist_ok=True)
+    for claim in claims.iterdir():
+        with contextlib.suppress(OSError), open(claim) as f:  # locked, or removed by another run
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(claim)
+    prefix = _new_prefix()
+    with open(claims / prefix, "w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        try:
+            yield prefix
+        finally:
+            _remove(claims / prefix)
+
+
+def _new_prefix() -> str:
+    while True:
+        prefix = f"va{secrets.token_hex(2)}_"  # Python's names have 14 characters with the slash before them
+        if not list(_FOLDER.glob(f"{prefix}*")):
+            return prefix
+
+
+def _remove(claim: Path) -> None:
+    for pattern in (f"{claim.name}*", f"sem.{claim.name}*"):
+        for left in _FOLDER.glob(pattern):
+            left.unlink(missing_ok=True)
+    claim.unlink()

@@ -109,3 +109,21 @@ def test_shared_memory_of_killed_processes_is_removed():
     assert result.returncode == 128 + signal.SIGKILL
     name = result.stdout.strip()
     assert name.startswith("va") and not os.path.exists(f"/dev/shm/{name}")
+
+
+def test_shared_memory_of_a_killed_supervisor_is_removed_by_the_next():
+    left = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            SUPERVISE,
+            sys.executable,
+            "-c",
+            LEAVES_MEMORY.replace("os.kill(os.getpid(), signal.SIGKILL)", "os.kill(os.getppid(), signal.SIGKILL)"),
+        ],
+        stdout=subprocess.PIPE,
+    )
+    name = left.communicate(timeout=60)[0].decode().strip()
+    assert left.returncode == -signal.SIGKILL and os.path.exists(f"/dev/shm/{name}")
+    subprocess.run([sys.executable, "-c", SUPERVISE, "true"], check=True, timeout=60)
+    assert not os.path.exists(f"/dev/shm/{name}")

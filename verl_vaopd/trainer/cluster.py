@@ -17,7 +17,7 @@ import sys
 import time
 
 from verl_vaopd.platform.signals import HOLD_SIGTERM
-from verl_vaopd.shared_memory import SEGMENT_PREFIX, new_prefix, remove_segments
+from verl_vaopd.shared_memory import SEGMENT_PREFIX, removed_segments
 from verl_vaopd.trainer.supervisor import become_reaper, end_descendants
 
 
@@ -29,13 +29,12 @@ def run_node(arguments: list[str]) -> int:
     signal.signal(signal.SIGUSR2, lambda *_: asked.append(True))
     ray = os.path.join(os.path.dirname(sys.executable), "ray")
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # inherited
-    segments = new_prefix()
-    env = {**os.environ, HOLD_SIGTERM: "1", SEGMENT_PREFIX: segments}
-    child = subprocess.Popen([ray, "start", "--block", *arguments], env=env, start_new_session=True)
-    while child.poll() is None and not asked:
-        time.sleep(0.2)
-    end_descendants()
-    remove_segments(segments)
+    with removed_segments() as prefix:
+        env = {**os.environ, HOLD_SIGTERM: "1", SEGMENT_PREFIX: prefix}
+        child = subprocess.Popen([ray, "start", "--block", *arguments], env=env, start_new_session=True)
+        while child.poll() is None and not asked:
+            time.sleep(0.2)
+        end_descendants()
     return 0 if asked else child.returncode
 
 

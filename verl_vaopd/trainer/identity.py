@@ -91,8 +91,9 @@ def check_models_of(checkpoint: Path, **models: str | None) -> None:
         differ = [f"{n}: {before!r}, now {after!r}" for n, before, after in pairs if before != after]
         shown = f"config ({'; '.join(differ[:5])}{', ...' * (len(differ) > 5)})" if differ else "weights"
         raise ValueError(
-            f"{MODEL_SETTINGS[name]}={path}: {checkpoint} is of a run with another {name}, {was['path']}, which differs "
-            f"in its {shown}. Set the {name} of that run, or vaopd.output_dir (RUN_DIR of a recipe) to a new folder"
+            f"{MODEL_SETTINGS[name]}={path}: {checkpoint} is of a run with another {name}, {was['path']}, which "
+            f"differs in its {shown}. Set the {name} of that run, or vaopd.output_dir (RUN_DIR of a recipe) to a new "
+            "folder"
         )
 
 

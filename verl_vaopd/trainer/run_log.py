@@ -124,8 +124,11 @@ class RunLog:
             f.writelines(json.dumps(record) + "\n" for record in kept)
         os.replace(self.metrics_path + ".tmp", self.metrics_path)
 
-    def finish(self, checkpoint_dir: str, planned_steps: int) -> dict:
-        """See that a student is exported (the best, else the newest), draw the curves, write and return the summary."""
+    def finish(self, checkpoint_dir: str, planned_steps: int, **more: int) -> dict:
+        """See that a student is exported (the best, else the newest), draw the curves, write and return the summary.
+
+        ``more``: further entries of it.
+        """
         records = self.read()
         chosen = self.chosen() or self._export_newest(checkpoint_dir)
         validated = [record for record in records if "val/accuracy" in record]
@@ -138,6 +141,7 @@ class RunLog:
             "metrics": self.metrics_path,
             "figure": draw_curves(records, os.path.join(self.output_dir, "curves.png")) if steps else None,
             "seconds_per_step": sorted(r["time/step"] for r in steps)[len(steps) // 2] if steps else None,
+            **more,
         }
         for name, record in (("before", validated[0]), ("after", validated[-1])) if validated else ():
             summary[name] = {

@@ -14,7 +14,7 @@ import time
 
 import psutil
 
-from verl_vaopd.shared_memory import SEGMENT_PREFIX, new_prefix, remove_segments
+from verl_vaopd.shared_memory import SEGMENT_PREFIX, removed_segments
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 PR_SET_PDEATHSIG = 1
@@ -93,8 +93,7 @@ def run_supervised(
         _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job, and what it starts, would ignore it
 
-    def run_once() -> int:
-        segments = new_prefix()
+    def run_once(segments: str) -> int:
         child = state["child"] = subprocess.Popen(
             command,
             env={**(os.environ if env is None else env), SEGMENT_PREFIX: segments},
@@ -111,13 +110,13 @@ def run_supervised(
                     print("verl-vaopd: ending the run now", file=sys.stderr, flush=True)
                     child.kill()
         end_descendants()
-        remove_segments(segments)
         return 128 - status if status < 0 else status
 
     previous = {signum: signal.signal(signum, pass_on) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         while True:
-            status = run_once()
+            with removed_segments() as prefix:
+                status = run_once(prefix)
             if status in final or restarts == 0 or state["asked_at"] is not None:
                 return status
             restarts -= 1

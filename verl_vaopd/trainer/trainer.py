@@ -159,7 +159,8 @@ class VAOPDTrainer(PPOTrainerSync):
             step = self.total_training_steps
             self.run_log.say(f"stopped as asked after step {step}, which is saved; the same command goes on from there")
             return
-        self.run_log.finish(self.config.trainer.default_local_dir, self.planned_steps)
+        held = sum(len(keys) for keys in tq.kv_list().values())
+        self.run_log.finish(self.config.trainer.default_local_dir, self.planned_steps, transfer_queue_entries=held)
 
     def on_step_end(self):
         """Before the host's: when the run was asked to stop, save and make this step the last."""
