@@ -1,6 +1,7 @@
 """Every part of a run killed in turn, at a random moment of a step, against the run that nobody touched.
 
-Student and teacher are in processes of their own, every step is saved, rollouts have seeds of their own.
+Student and teacher are in processes of their own, every step is saved, rollouts have seeds of their own. The rows have
+one image, two or none, and the images are odd ones.
 VAOPD_SOAK_DIR (a temporary folder: where the table goes) is set by scripts/soak.sh.
 """
 
@@ -13,11 +14,14 @@ import time
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from tests.stack import ROOT, mixed_rows, records, run
 from tests.test_stack import stack_processes, train_command
+from tests.trainer.odd_images import ODD_IMAGES
 from tests.watching import segments
 
 pytestmark = [pytest.mark.stack, pytest.mark.long]
@@ -41,7 +45,13 @@ def command(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("models")
     student, teacher = random_models(folder)
-    data = mixed_rows(folder / "data.parquet", 12)  # two batches an epoch
+    data = mixed_rows(folder / "data.parquet", 12)  # two batches an epoch, 12 images
+    table = pq.read_table(data)
+    rows, files = table.to_pylist(), iter(file for file, *_ in ODD_IMAGES.values())
+    for row in rows:
+        row["images"] = [{**image, "bytes": next(files)} for image in row["images"]]
+    assert not list(files)
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), data)
 
     def command_for(output: Path) -> list[str]:
         return train_command(
@@ -50,6 +60,7 @@ def command(tmp_path_factory):
             teacher,
             data,
             "vaopd.teacher.placement=separate",
+            "vaopd.max_drift=1e-5",  # vLLM and the student see the same pixels
             "data.train_batch_size=6",
             "actor_rollout_ref.rollout.n=2",
             "actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=2",

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import time
 
 import numpy as np
@@ -52,6 +53,27 @@ def test_the_exported_student_is_the_best_and_the_earliest_of_equals(tmp_path):
     summary = log.finish(str(tmp_path / "checkpoints"), planned_steps=8)
     assert summary["student_step"] == 4
     assert (tmp_path / "student" / "config.json").read_text() == "student of step 4"
+
+
+def test_a_checkpoint_brings_what_its_run_had_logged(tmp_path):
+    log, checkpoints = RunLog(str(tmp_path)), tmp_path / "checkpoints"
+    fill(log, 3)
+    for step in (2, 3):
+        checkpoint(tmp_path, step)
+    log.keep_best(2, 0.7, str(checkpoints))
+    log.save_to(str(checkpoints / "global_step_3"))
+
+    moved = tmp_path / "moved"
+    shutil.copytree(checkpoints, moved / "checkpoints")
+    other = RunLog(str(moved))
+    other.restore_from(str(moved / "checkpoints" / "global_step_3"))
+    assert other.read() == log.read() and other.chosen() == {"step": 2, "accuracy": 0.7}
+    assert (moved / "student" / "config.json").read_text() == "student of step 2"
+
+    other.metrics({"step": 4, "loss": 0.1})
+    other.keep_best(3, 0.8, str(moved / "checkpoints"))
+    other.restore_from(str(moved / "checkpoints" / "global_step_3"))  # what is there is left as it is
+    assert other.read()[-1]["step"] == 4 and other.chosen()["step"] == 3
 
 
 def test_a_run_can_be_asked_to_stop(tmp_path):

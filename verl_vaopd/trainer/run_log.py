@@ -124,6 +124,28 @@ class RunLog:
             f.writelines(json.dumps(record) + "\n" for record in kept)
         os.replace(self.metrics_path + ".tmp", self.metrics_path)
 
+    def save_to(self, checkpoint: str) -> None:
+        """Put the metrics so far and the best validation score into a checkpoint's folder."""
+        if os.path.exists(self.metrics_path):
+            shutil.copy(self.metrics_path, checkpoint)
+        if best := self.chosen():
+            with open(os.path.join(checkpoint, CHOSEN), "w") as f:
+                json.dump(best, f)
+
+    def restore_from(self, checkpoint: str) -> None:
+        """Take over what :meth:`save_to` left in the folder ``global_step_N``, where this run has nothing of its own.
+
+        The best student comes from its checkpoint beside that one, if it is there.
+        """
+        metrics = os.path.join(checkpoint, os.path.basename(self.metrics_path))
+        if not self.read() and os.path.exists(metrics):
+            shutil.copy(metrics, self.metrics_path)
+        best = os.path.join(checkpoint, CHOSEN)
+        if not self.chosen() and os.path.exists(best):
+            with open(best) as f:
+                chosen = json.load(f)
+            self._export(chosen["step"], os.path.dirname(checkpoint), chosen["accuracy"])
+
     def finish(self, checkpoint_dir: str, planned_steps: int, **more: int) -> dict:
         """See that a student is exported (the best, else the newest), draw the curves, write and return the summary.
 

@@ -38,7 +38,7 @@ from verl_vaopd.trainer.alarms import (
 from verl_vaopd.trainer.coefficients import compute_coefficients, va_statistics
 from verl_vaopd.trainer.config import ANSWERED_BY_TEACHER, DISTILLATION, POLICY_GRADIENT, VAOPDConfig
 from verl_vaopd.trainer.gauges import TrainingGauges
-from verl_vaopd.trainer.identity import models_of, write_models
+from verl_vaopd.trainer.identity import checkpoint_to_resume, models_of, write_models
 from verl_vaopd.trainer.order import order_rows
 from verl_vaopd.trainer.run_log import RunLog
 from verl_vaopd.trainer.step_metrics import kl_metrics, policy_metrics, shown, sibling_spread
@@ -137,8 +137,11 @@ class VAOPDTrainer(PPOTrainerSync):
         self.teacher_wg.reset()
 
     def on_init_end(self):
-        """After the host's first weight sync: forget logged steps that a resumed run will do again."""
+        """After the host's first weight sync: what a checkpoint holds of the log of its run; forget logged steps that a
+        resumed run will do again."""
         super().on_init_end()
+        if self.global_steps:
+            self.run_log.restore_from(str(checkpoint_to_resume(self.config).absolute()))
         if not self.config.trainer.val_only:
             self.run_log.truncate(self.global_steps)
         self.step_alarms = StepAlarms(self.vaopd, self.run_log.read())
@@ -179,7 +182,9 @@ class VAOPDTrainer(PPOTrainerSync):
         trainer.default_local_dir, trainer.max_actor_ckpt_to_keep = checkpoints.begin(folder), None
         try:
             super()._save_checkpoint()
-            write_models(checkpoints.aside(folder, self.global_steps), **models_of(self.config, self.vaopd))
+            written = checkpoints.aside(folder, self.global_steps)
+            write_models(written, **models_of(self.config, self.vaopd))
+            self.run_log.save_to(written)
         finally:
             trainer.default_local_dir, trainer.max_actor_ckpt_to_keep = folder, keep
         best = self.run_log.chosen()
