@@ -7,14 +7,19 @@ a process that dies, but Ray kills the tracker with the actor that it belongs to
 
 import contextlib
 import fcntl
+import os
 import secrets
 from collections.abc import Iterator
 from multiprocessing import current_process, shared_memory
 from pathlib import Path
 
+import psutil
+
 from verl_vaopd.trainer.loopback import private_folder
 
 SEGMENT_PREFIX = "VAOPD_SEGMENT_PREFIX"
+WEIGHTS = "verl_weights_"
+"""verl's own name for weights on their way to vLLM: such a segment is a run's if it is no older and nobody holds it."""
 _FOLDER = Path("/dev/shm")
 
 
@@ -62,4 +67,19 @@ def _remove(claim: Path) -> None:
     for pattern in (f"{claim.name}*", f"sem.{claim.name}*"):
         for left in _FOLDER.glob(pattern):
             left.unlink(missing_ok=True)
+    since = claim.stat().st_mtime
+    for left in _FOLDER.glob(f"{WEIGHTS}*"):
+        with contextlib.suppress(FileNotFoundError):
+            status = left.stat()
+            if status.st_uid == os.getuid() and status.st_ctime >= since and not _is_mapped(left):
+                left.unlink()
     claim.unlink()
+
+
+def _is_mapped(segment: Path) -> bool:
+    """Whether a process of this user holds the segment."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if str(segment) in Path(f"/proc/{process.pid}/maps").read_text():
+                return True
+    return False

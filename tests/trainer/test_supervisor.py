@@ -1,13 +1,17 @@
 """The supervisor leaves nothing behind: not on success, not on failure, not on Ctrl-C."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing import shared_memory
 
 import psutil
 import pytest
+
+from verl_vaopd.shared_memory import removed_segments
 
 SUPERVISE = (
     "import sys; from verl_vaopd.trainer.supervisor import run_supervised; sys.exit(run_supervised(sys.argv[1:]))"
@@ -91,10 +95,11 @@ def test_a_run_that_is_asked_to_stop_is_not_started_again():
 
 
 LEAVES_MEMORY = """
-import os, signal, verl_vaopd.platform
+import os, secrets, signal, verl_vaopd.platform
 from multiprocessing import resource_tracker, shared_memory
 segment = shared_memory.SharedMemory(create=True, size=4096)
-print(segment.name, flush=True)
+weights = shared_memory.SharedMemory(create=True, size=4096, name="verl_weights_" + secrets.token_hex(16))
+print(segment.name, weights.name, flush=True)
 os.kill(resource_tracker._resource_tracker._pid, signal.SIGKILL)  # as Ray does when its actor dies
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -107,8 +112,8 @@ def test_shared_memory_of_killed_processes_is_removed():
     command = [sys.executable, "-c", code, sys.executable, "-c", LEAVES_MEMORY]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 128 + signal.SIGKILL
-    name = result.stdout.strip()
-    assert name.startswith("va") and not os.path.exists(f"/dev/shm/{name}")
+    own, weights = result.stdout.split()
+    assert own.startswith("va") and not {own, weights} & set(os.listdir("/dev/shm"))
 
 
 def test_shared_memory_of_a_killed_supervisor_is_removed_by_the_next():
@@ -123,7 +128,18 @@ def test_shared_memory_of_a_killed_supervisor_is_removed_by_the_next():
         ],
         stdout=subprocess.PIPE,
     )
-    name = left.communicate(timeout=60)[0].decode().strip()
-    assert left.returncode == -signal.SIGKILL and os.path.exists(f"/dev/shm/{name}")
+    names = set(left.communicate(timeout=60)[0].decode().split())
+    assert left.returncode == -signal.SIGKILL and names <= set(os.listdir("/dev/shm"))
     subprocess.run([sys.executable, "-c", SUPERVISE, "true"], check=True, timeout=60)
-    assert not os.path.exists(f"/dev/shm/{name}")
+    assert not names & set(os.listdir("/dev/shm"))
+
+
+def test_weights_that_a_process_holds_stay():
+    segment = shared_memory.SharedMemory(create=True, size=4096, name="verl_weights_" + secrets.token_hex(16))
+    try:
+        with removed_segments():
+            os.utime(f"/dev/shm/{segment.name}")  # changed within the block
+        assert os.path.exists(f"/dev/shm/{segment.name}")
+    finally:
+        segment.close()
+        segment.unlink()
