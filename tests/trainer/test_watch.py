@@ -31,7 +31,7 @@ os.kill(pids["student_0:0"], signal.SIGKILL)
 try:
     ray.get(work, timeout=60)
 except ray.exceptions.ActorDiedError:
-    print(watch.last_look())
+    print(watch.last_look(driver_lives=False))
 """
 
 

@@ -219,7 +219,8 @@ def run(config) -> dict | None:
         try:
             run_ppo(config, task_runner_class=SimpleNamespace(remote=start_driver))
         except ray.exceptions.RayError as error:
-            if died := watches and watches[0].last_look():
+            driver_lives = isinstance(error, ray.exceptions.RayTaskError)
+            if died := watches and watches[0].last_look(driver_lives):
                 raise ActorDied(died) from error
             raise
         finally:

@@ -41,10 +41,11 @@ class Watch:
         self._ended.set()
         self._thread.join()
 
-    def last_look(self) -> str | None:
-        """Close, and look once more, now that the run has failed. Returns what died, if anything did."""
+    def last_look(self, driver_lives: bool) -> str | None:
+        """Close and, if the driver still lives, look once more, now that the run has failed; a dead driver takes its
+        workers with it. Returns what died, if anything did."""
         self.close()
-        if not self.died:
+        if not self.died and driver_lives:
             self.died = self._look(certain=True)
         return self.died
 
