@@ -5,6 +5,7 @@ one image, two or none, and the images are odd ones.
 VAOPD_SOAK_DIR (a temporary folder: where the table goes) is set by scripts/soak.sh.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -26,7 +27,7 @@ from tests.watching import segments
 
 pytestmark = [pytest.mark.stack, pytest.mark.long]
 
-STEPS = 9
+STEPS = 40
 VICTIMS = {  # after which step, and what the error must say
     "student worker": (r"ray::WorkerDict", r"student_\w+ died|ActorDiedError|name: student_"),
     "vLLM engine": (r"VLLM::EngineCore", r"the vLLM engine of vllm_server_0_0 died"),
@@ -64,7 +65,7 @@ def command(tmp_path_factory):
             "data.train_batch_size=6",
             "actor_rollout_ref.rollout.n=2",
             "actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=2",
-            "trainer.test_freq=3",
+            "trainer.test_freq=10",
             "trainer.save_freq=1",
             "trainer.max_actor_ckpt_to_keep=2",
             f"trainer.total_training_steps={STEPS}",
@@ -101,30 +102,41 @@ class Run:
     def tree(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def kill(self) -> None:
+        """All processes at once."""
+        if self.process.poll() is None:
+            for process in [*self.tree(), psutil.Process(self.process.pid)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        self.process.wait()
+
     def find(self, title: str) -> psutil.Process:
         found = [each for each in self.tree() if re.search(title, " ".join(each.cmdline()) or each.name())]
         assert found, [each.name() for each in self.tree()]
         return found[0]
 
 
-def test_a_run_whose_parts_are_killed_ends_like_the_one_that_nobody_touched(command, undisturbed, tmp_path):
+def test_a_run_whose_parts_are_killed_ends_like_the_one_that_nobody_touched(command, undisturbed, tmp_path, request):
     seed = time.time_ns() % 10**6
     print(f"seed of the moments: {seed}")
     chance, output = random.Random(seed), tmp_path / "run"
     before, memory = stack_processes(), segments()
     killed = Run([*command(output), "--restarts", "10"], output)
+    request.addfinalizer(killed.kill)
     took = {}
 
-    def after_step(step: int) -> None:
-        killed.wait_until(
-            lambda: killed.progress.exists() and f"step {step}/{STEPS}" in killed.progress.read_text(),
-            900,
-            f"step {step}",
-        )
-        time.sleep(chance.uniform(0, 4))
+    def in_the_middle_of_a_step(shown: int) -> None:
+        """Once a step has ended after the first ``shown`` characters of progress.log, at a random moment."""
 
-    for number, (name, (title, told)) in enumerate(VICTIMS.items()):
-        after_step(number + 1)
+        def ended() -> bool:
+            return killed.progress.exists() and f"/{STEPS}  loss" in killed.progress.read_text()[shown:]
+
+        killed.wait_until(ended, 900, "step")
+        time.sleep(chance.uniform(0, 3))
+
+    shown = 0
+    for name, (title, told) in VICTIMS.items():
+        in_the_middle_of_a_step(shown)
         said, victim = len(killed.said()), killed.find(title)
         others = killed.tree()
         if name.startswith("disk"):
@@ -132,19 +144,15 @@ def test_a_run_whose_parts_are_killed_ends_like_the_one_that_nobody_touched(comm
         else:
             victim.kill()
         killed_at = time.monotonic()
-        killed.wait_until(
-            lambda said=said: "starting again" in killed.said()[said:], 60, f"end after the {name}'s death"
-        )
-        took[name] = time.monotonic() - killed_at
+        killed.wait_until(lambda said=said: "starting again" in killed.said()[said:], 60, f"end of the run: {name}")
+        took[name], shown = time.monotonic() - killed_at, len(killed.progress.read_text())
         words = killed.said()[said:].split("starting again")[0]
         assert re.search(told, words), f"{name}: {words[-4000:]}"
         assert not [each for each in others if each.is_running() and each.status() != psutil.STATUS_ZOMBIE], name
     report(took, Path(os.environ.get("VAOPD_SOAK_DIR", tmp_path)))
 
-    after_step(len(VICTIMS) + 2)
-    for process in [*killed.tree(), psutil.Process(killed.process.pid)]:
-        process.kill()
-    killed.process.wait()
+    in_the_middle_of_a_step(shown)
+    killed.kill()
     assert not (output / "summary.json").exists()
 
     assert run(*command(output)).returncode == 0
