@@ -5,6 +5,7 @@ student waits for ever for a vLLM engine to take its weights.
 """
 
 import threading
+from collections import deque
 
 import ray
 
@@ -31,7 +32,7 @@ class Watch:
         self._every_s = every_s
         self._actors: dict[str, ray.actor.ActorHandle] = {}
         self._missed: set[str] = set()
-        self._questions: dict[str, ray.ObjectRef] = {}
+        self._questions: dict[str, deque[ray.ObjectRef]] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look_on, name="watch", daemon=True)
         self._thread.start()
@@ -75,19 +76,21 @@ class Watch:
         for name in sorted(alive & set(self._actors)):
             if not name.startswith(SERVER):
                 continue
-            asked = self._questions.get(name) or self._actors[name].collective_rpc.remote("check_health")
-            self._questions[name] = asked
-            answered, _ = ray.wait([asked], timeout=wait_s)
-            if not answered:  # busy
-                continue
-            del self._questions[name]
-            try:
-                ray.get(asked)
-            except ray.exceptions.RayTaskError as error:
-                if type(error.cause).__name__ == "EngineDeadError":
-                    return f"the vLLM engine of {name} died: {error.cause}"
-            except ray.exceptions.RayError:  # the actor itself: the next look misses it
-                continue
+            # A busy engine answers later, one that dies may never answer what it was asked before.
+            asked = self._questions.setdefault(name, deque(maxlen=10))
+            asked.append(self._actors[name].collective_rpc.remote("check_health"))
+            answered, _ = ray.wait([asked[-1]], timeout=wait_s)
+            if not answered:
+                answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0)
+            for answer in answered:
+                asked.remove(answer)
+                try:
+                    ray.get(answer)
+                except ray.exceptions.RayTaskError as error:
+                    if type(error.cause).__name__ == "EngineDeadError":
+                        return f"the vLLM engine of {name} died: {error.cause}"
+                except ray.exceptions.RayError:  # the actor itself: the next look misses it
+                    continue
         return None
 
 
