@@ -35,7 +35,7 @@ VICTIMS = {  # after which step, and what the error must say
     "teacher worker": (r"ray::Teacher", r"teacher_\w+ died|name: teacher_"),
     "driver": (r"ray::(VAOPD)?TaskRunner", r"name: vaopd_driver"),
     "process that started the driver": (r"verl_vaopd\.trainer\.main", r"ended with status 137"),
-    "disk, full in a save": (r"ray::WorkerDict", r"File too large"),
+    "disk, full in a save": (r"ray::WorkerDict", r"checkpoint of step \d+ cannot be written to .*File too large"),
 }
 
 

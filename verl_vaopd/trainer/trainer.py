@@ -185,6 +185,11 @@ class VAOPDTrainer(PPOTrainerSync):
             written = checkpoints.aside(folder, self.global_steps)
             write_models(written, **models_of(self.config, self.vaopd))
             self.run_log.save_to(written)
+        except (OSError, ray.exceptions.RayTaskError) as error:
+            reason = getattr(error, "cause", error)
+            raise RuntimeError(
+                f"the checkpoint of step {self.global_steps} cannot be written to {folder}: {reason}"
+            ) from error
         finally:
             trainer.default_local_dir, trainer.max_actor_ckpt_to_keep = folder, keep
         best = self.run_log.chosen()
