@@ -61,19 +61,29 @@ def test_a_checkpoint_brings_what_its_run_had_logged(tmp_path):
     for step in (2, 3):
         checkpoint(tmp_path, step)
     log.keep_best(2, 0.7, str(checkpoints))
-    log.save_to(str(checkpoints / "global_step_3"))
+    log.save_to(str(checkpoints / "global_step_3"), {"step": 4, "loss": 0.25})
 
     moved = tmp_path / "moved"
     shutil.copytree(checkpoints, moved / "checkpoints")
     other = RunLog(str(moved))
     other.restore_from(str(moved / "checkpoints" / "global_step_3"))
-    assert other.read() == log.read() and other.chosen() == {"step": 2, "accuracy": 0.7}
+    assert other.read() == [*log.read(), {"step": 4, "loss": 0.25}] and other.chosen() == {"step": 2, "accuracy": 0.7}
     assert (moved / "student" / "config.json").read_text() == "student of step 2"
 
-    other.metrics({"step": 4, "loss": 0.1})
+    other.metrics({"step": 5, "loss": 0.1})
     other.keep_best(3, 0.8, str(moved / "checkpoints"))
     other.restore_from(str(moved / "checkpoints" / "global_step_3"))  # what is there is left as it is
-    assert other.read()[-1]["step"] == 4 and other.chosen()["step"] == 3
+    assert other.read()[-1]["step"] == 5 and other.chosen()["step"] == 3
+
+
+def test_a_step_that_was_saved_and_not_logged_is_logged_on_resuming(tmp_path):
+    log, folder = RunLog(str(tmp_path)), tmp_path / "checkpoints" / "global_step_4"
+    folder.mkdir(parents=True)
+    fill(log, 3)
+    log.save_to(str(folder), {"step": 4, "loss": float("nan")})
+    for _ in range(2):
+        log.restore_from(str(folder))
+        assert [record["step"] for record in log.read()] == [0, 1, 2, 3, 4] and log.read()[-1]["loss"] is None
 
 
 def test_a_run_can_be_asked_to_stop(tmp_path):

@@ -124,10 +124,16 @@ class RunLog:
             f.writelines(json.dumps(record) + "\n" for record in kept)
         os.replace(self.metrics_path + ".tmp", self.metrics_path)
 
-    def save_to(self, checkpoint: str) -> None:
-        """Put the metrics so far and the best validation score into a checkpoint's folder."""
+    def save_to(self, checkpoint: str, record: dict) -> None:
+        """Put the metrics so far and the best validation score into a checkpoint's folder.
+
+        ``record``: of the step that is being saved, which is logged when the step has ended.
+        """
+        path = os.path.join(checkpoint, os.path.basename(self.metrics_path))
         if os.path.exists(self.metrics_path):
-            shutil.copy(self.metrics_path, checkpoint)
+            shutil.copy(self.metrics_path, path)
+        with open(path, "a") as f:
+            f.write(json_line(record, stand_in=lambda _: None))
         if best := self.chosen():
             with open(os.path.join(checkpoint, CHOSEN), "w") as f:
                 json.dump(best, f)
@@ -135,11 +141,17 @@ class RunLog:
     def restore_from(self, checkpoint: str) -> None:
         """Take over what :meth:`save_to` left in the folder ``global_step_N``, where this run has nothing of its own.
 
-        The best student comes from its checkpoint beside that one, if it is there.
+        That is all, or the record of step N alone, if the run was killed between its save and its end. The best student
+        comes from its checkpoint beside that one, if it is there.
         """
-        metrics = os.path.join(checkpoint, os.path.basename(self.metrics_path))
-        if not self.read() and os.path.exists(metrics):
-            shutil.copy(metrics, self.metrics_path)
+        metrics, logged = os.path.join(checkpoint, os.path.basename(self.metrics_path)), self.read()
+        if os.path.exists(metrics):
+            saved = read_records(metrics)[-1]
+            if not logged:
+                shutil.copy(metrics, self.metrics_path)
+            elif not any("loss" in record and record["step"] == saved["step"] for record in logged):
+                self.truncate(saved["step"])
+                self.metrics(saved)
         best = os.path.join(checkpoint, CHOSEN)
         if not self.chosen() and os.path.exists(best):
             with open(best) as f:

@@ -184,7 +184,7 @@ class VAOPDTrainer(PPOTrainerSync):
             super()._save_checkpoint()
             written = checkpoints.aside(folder, self.global_steps)
             write_models(written, **models_of(self.config, self.vaopd))
-            self.run_log.save_to(written)
+            self.run_log.save_to(written, self._record)
         except (OSError, ray.exceptions.RayTaskError) as error:
             reason = getattr(error, "cause", error)
             raise RuntimeError(
@@ -226,6 +226,8 @@ class VAOPDTrainer(PPOTrainerSync):
             write(batch, metrics)
         with marked_timer("student", timing_raw, color="red"):
             self._update_student(batch, metrics)
+        metrics.update(self._rollout_metrics(batch))
+        self._record = {"step": self.global_steps, **metrics, **_times(timing_raw)}
         return batch
 
     @staticmethod
@@ -457,18 +459,22 @@ class VAOPDTrainer(PPOTrainerSync):
         self.run_log.metrics(record)
         self.gauges.set(record)
 
+    def _rollout_metrics(self, batch: KVBatchMeta) -> dict[str, float]:
+        """Accuracy and lengths of the step's rollouts."""
+        rewards, *_ = self._read_tokens(batch, "rm_scores")
+        lengths = [tag["response_len"] for tag in batch.tags if not tag.get("is_padding", False)]
+        longest = self.config.actor_rollout_ref.rollout.response_length
+        return {
+            "accuracy": float(rewards["rm_scores"].sum(1).mean()),
+            "response_length/mean": sum(lengths) / len(lengths),
+            "response_length/truncated": sum(length >= longest for length in lengths) / len(lengths),
+        }
+
     def _compute_metrics(self, batch: KVBatchMeta, metrics, timing_raw, global_steps, epoch):
         """Differs from the host's: no advantages or returns exist. Also the step's alarms and the end of its images."""
-        real = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
-        lengths = [tag["response_len"] for tag in batch.tags if not tag.get("is_padding", False)]
-        data = tq.kv_batch_get(keys=real, partition_id=batch.partition_id, select_fields=["uid", "rm_scores"])
-        longest = self.config.actor_rollout_ref.rollout.response_length
         metrics["step"] = global_steps
         metrics["epoch"] = epoch
-        metrics["accuracy"] = float(torch.stack([row.sum() for row in data["rm_scores"].unbind()]).mean())
-        metrics["response_length/mean"] = sum(lengths) / len(lengths)
-        metrics["response_length/truncated"] = sum(length >= longest for length in lengths) / len(lengths)
-        metrics.update({f"time/{name}": seconds for name, seconds in timing_raw.items()})
+        metrics.update(_times(timing_raw))
         metrics["tokens_per_s"] = sum(tag["seq_len"] for tag in batch.tags) / timing_raw["step"]
         metrics["time/wall"] = time.time()
         alarms = self.step_alarms.of(metrics)
@@ -479,7 +485,11 @@ class VAOPDTrainer(PPOTrainerSync):
         )
         for alarm in alarms:
             self._sound(alarm, batch, weighed=True)
-        clear_views(list(data["uid"]))
+        clear_views([key.split("_")[0] for key in batch.keys])
+
+
+def _times(timing_raw: dict[str, float]) -> dict[str, float]:
+    return {f"time/{name}": seconds for name, seconds in timing_raw.items()}
 
 
 def _key_order(key: str) -> tuple[str, int, int]:
