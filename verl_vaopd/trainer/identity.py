@@ -4,6 +4,7 @@ checkpoints/global_step_N/models.json holds path, config and fingerprint of the 
 teacher. Neither is in the checkpoint itself.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -97,6 +98,7 @@ def check_models_of(checkpoint: Path, **models: str | None) -> None:
         )
 
 
+@functools.cache  # asked for at every save
 def _identity(path: str) -> dict[str, object]:
     folder = Path(local_checkpoint(path))
     return {"sha256": fingerprint(folder), "config": _config(folder)}

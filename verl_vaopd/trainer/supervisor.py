@@ -100,6 +100,8 @@ def run_supervised(
             start_new_session=True,
             preexec_fn=prepare,
         )
+        if state["signal"]:  # it came between two attempts
+            child.send_signal(state["signal"])
         while True:
             try:
                 status = child.wait(timeout=0.5)

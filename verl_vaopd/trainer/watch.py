@@ -40,7 +40,7 @@ class Watch:
     def close(self) -> None:
         """Stop looking."""
         self._ended.set()
-        self._thread.join()
+        self._thread.join(timeout=15)  # Ray may be gone, and not answer
 
     def last_look(self, driver_lives: bool) -> str | None:
         """Close and, if the driver still lives, look once more, now that the run has failed; a dead driver takes its
