@@ -8,7 +8,6 @@ import os
 import statistics
 import subprocess
 import time
-from collections import defaultdict
 from pathlib import Path
 
 import psutil
@@ -24,8 +23,22 @@ GROWTH = 1.05
 EVERY_S = 5.0
 
 
+def label(process: psutil.Process) -> str | None:
+    """What a process calls itself, or runs; None while it has no name of its own."""
+    command = process.cmdline() or [process.name()]
+    kind, _, title = command[0].partition("::")
+    if title:
+        return None if title == "IDLE" else f"{kind}::{title.split('.')[0].split(':')[0]}"
+    if not Path(command[0]).name.startswith("python"):
+        return Path(command[0]).name
+    if "-m" in command:
+        return command[command.index("-m") + 1]
+    scripts = [Path(part).name for part in command if part.endswith(".py")]
+    return scripts[0] if scripts else "resource_tracker" if "resource_tracker" in " ".join(command) else None
+
+
 class Samples(dict):
-    """(name, pid) of each process -> (step, resident bytes, open files) every ``EVERY_S`` seconds."""
+    """pid of each process -> (step, resident bytes, open files) every ``EVERY_S`` seconds; and :attr:`names`."""
 
     def __init__(self):
         self.names: dict[int, str] = {}
@@ -33,21 +46,20 @@ class Samples(dict):
     def take(self, pid: int, step: int) -> None:
         for process in psutil.Process(pid).children(recursive=True):
             try:
-                name = process.name() if process.name() != "python" else " ".join(process.cmdline()[1:4])
-                name = self.names.setdefault(process.pid, name.split(".")[0] if "::" in name else name)
+                self.names[process.pid] = label(process) or self.names.get(process.pid, process.name())
                 sample = (step, process.memory_info().rss, process.num_fds())
             except (psutil.NoSuchProcess, psutil.ZombieProcess):
                 continue
-            self.setdefault((name, process.pid), []).append(sample)
+            self.setdefault(process.pid, []).append(sample)
 
     def growth(self, column: int) -> dict[str, tuple[float, float]]:
         """Median in the fifth of the steps after the warm-up, and in the last fifth, of each process there in both."""
         found = {}
-        for (name, pid), samples in self.items():
+        for pid, samples in self.items():
             early = [sample[column] for sample in samples if WARM_UP < sample[0] <= 2 * WARM_UP]
             late = [sample[column] for sample in samples if sample[0] > STEPS - STEPS // 5]
             if early and late:
-                found[f"{name} ({pid})"] = (statistics.median(early), statistics.median(late))
+                found[f"{self.names[pid]} ({pid})"] = (statistics.median(early), statistics.median(late))
         return found
 
 
@@ -127,19 +139,16 @@ def report(output: Path, samples: Samples, folder: Path) -> None:
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
-    figure = Figure(figsize=(9, 10), layout="constrained")
-    memory, files, speed = figure.subplots(3, 1, sharex=True)
-    together = defaultdict(list)
-    for (name, _), rows in samples.items():
-        if rows[-1][0] < STEPS // 2:  # a start-up's helper
+    figure = Figure(figsize=(10, 9), layout="constrained")
+    memory, files, speed = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2, 2])
+    for pid, rows in sorted(samples.items(), key=lambda item: -item[1][-1][1]):
+        if rows[-1][0] < STEPS // 2:  # a helper of the start
             continue
         steps, resident, opened = zip(*rows, strict=True)
-        memory.plot(steps, [value / 2**20 for value in resident], label=name, linewidth=1)
+        memory.plot(steps, [value / 2**20 for value in resident], label=samples.names[pid], linewidth=1)
         files.plot(steps, opened, linewidth=1)
-        for step, value, _ in rows:
-            together[step].append(value)
     memory.set_ylabel("resident memory, MiB")
-    memory.legend(fontsize=6, ncols=3)
+    figure.legend(loc="outside right upper", fontsize=7)
     files.set_ylabel("open files")
     seconds = step_seconds(output)
     speed.plot(range(1, STEPS + 1), seconds, linewidth=0.6)
