@@ -125,7 +125,8 @@ def test_ray_job_on_two_nodes(two_ray_nodes, tmp_path):
     job_env = {"NNODES": "2", "RUN_DIR": str(output), "HOME": os.environ["HOME"], "VAOPD_TINY_DIR": str(TINY)}
     submit = [RAY, "job", "submit", "--no-wait", "--address", address, "--submission-id", "tiny"]
     submit += ["--runtime-env-json", json.dumps({"env_vars": job_env}), "--"]
-    assert run(*submit, "bash", ROOT / "recipes" / "vaopd_tiny_cpu.sh", *overrides, **env).returncode == 0
+    submit += ["bash", ROOT / "recipes" / "vaopd_tiny_cpu.sh", *overrides]
+    wait_until(lambda: run(*submit, **env).returncode == 0, 120, "an agent of Ray that takes the job")
 
     def job(action: str) -> str:
         shown = subprocess.run(

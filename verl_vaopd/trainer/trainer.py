@@ -227,7 +227,9 @@ class VAOPDTrainer(PPOTrainerSync):
         with marked_timer("student", timing_raw, color="red"):
             self._update_student(batch, metrics)
         metrics.update(self._rollout_metrics(batch))
-        self._record = {"step": self.global_steps, **metrics, **_times(timing_raw)}
+        # For a checkpoint, which is written before the step has ended.
+        times = {**_times(timing_raw), "time/step": sum(timing_raw.values()), "time/wall": time.time()}
+        self._record = {"step": self.global_steps, **metrics, **times}
         return batch
 
     @staticmethod
