@@ -28,7 +28,7 @@ from tests.watching import segments
 pytestmark = [pytest.mark.stack, pytest.mark.long]
 
 STEPS = 40
-VICTIMS = {  # after which step, and what the error must say
+VICTIMS = {  # title of its process, and what the error must say
     "student worker": (r"ray::WorkerDict", r"student_\w+ died|ActorDiedError|name: student_"),
     "vLLM engine": (r"VLLM::EngineCore", r"the vLLM engine of vllm_server_0_0 died"),
     "vLLM worker": (r"VLLM::Worker", r"the vLLM engine of vllm_server_0_0 died"),

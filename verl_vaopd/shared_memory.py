@@ -44,9 +44,7 @@ def removed_segments() -> Iterator[str]:
     claims = Path(private_folder()) / "segments"
     claims.mkdir(exist_ok=True)
     for claim in claims.iterdir():
-        with contextlib.suppress(OSError), open(claim) as f:  # locked, or removed by another run
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(claim)
+        _remove_if_abandoned(claim)
     prefix = _new_prefix()
     with open(claims / prefix, "w") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
@@ -61,6 +59,20 @@ def _new_prefix() -> str:
         prefix = f"va{secrets.token_hex(2)}_"  # Python's names have 14 characters with the slash before them
         if not list(_FOLDER.glob(f"{prefix}*")):
             return prefix
+
+
+def _remove_if_abandoned(claim: Path) -> None:
+    try:
+        f = open(claim)
+    except FileNotFoundError:  # its run has ended meanwhile
+        return
+    with f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # its run is on
+            return
+        if os.fstat(f.fileno()).st_nlink:  # else another run was faster
+            _remove(claim)
 
 
 def _remove(claim: Path) -> None:

@@ -22,9 +22,10 @@ from tests.tracing import LargestTensor
 from verl_vaopd.teacher.engine import TeacherEngine
 from verl_vaopd.trainer.advantages import group_advantages
 from verl_vaopd.trainer.coefficients import compute_coefficients
+from verl_vaopd.trainer.columns import pad_rows
 from verl_vaopd.trainer.config import POLICY_GRADIENT, TeacherConfig, VAOPDConfig
 from verl_vaopd.trainer.order import order_rows
-from verl_vaopd.trainer.trainer import SCORE_FIELDS, pad_rows
+from verl_vaopd.trainer.trainer import SCORE_FIELDS
 from verl_vaopd.trainer.workers import StudentTrainingWorker
 
 OVERRIDE = {"attn_implementation": "sdpa"}

@@ -65,6 +65,8 @@ def test_the_checkpoint_is_the_one_that_verl_takes(tmp_path):
 
     assert checkpoint_to_resume(config(resume_mode="auto")) is None
     (tmp_path / "latest_checkpointed_iteration.txt").write_text("40")
+    assert checkpoint_to_resume(config(resume_mode="auto")) is None  # verl then begins anew
+    (tmp_path / "global_step_40").mkdir()
     assert checkpoint_to_resume(config(resume_mode="auto")) == tmp_path / "global_step_40"
     assert checkpoint_to_resume(config(resume_mode="disable")) is None
     path = "/elsewhere/global_step_7"

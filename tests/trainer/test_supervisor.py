@@ -106,10 +106,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_shared_memory_of_killed_processes_is_removed():
-    code = (
-        "import sys; from verl_vaopd.trainer.supervisor import run_supervised; sys.exit(run_supervised(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", code, sys.executable, "-c", LEAVES_MEMORY]
+    command = [sys.executable, "-c", SUPERVISE, sys.executable, "-c", LEAVES_MEMORY]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 128 + signal.SIGKILL
     own, weights = result.stdout.split()

@@ -4,14 +4,17 @@ checkpoints/global_step_N/models.json holds path, config and fingerprint of the 
 teacher. Neither is in the checkpoint itself.
 """
 
+import contextlib
 import functools
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
 
+from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
+
 from verl_vaopd.teacher.head import local_checkpoint
-from verl_vaopd.trainer.checkpoints import TRACKER
 
 MODELS = "models.json"
 MODEL_SETTINGS = {"student": "actor_rollout_ref.model.path", "teacher": "vaopd.teacher.path"}
@@ -64,10 +67,11 @@ def checkpoint_to_resume(config) -> Path | None:
     trainer = config.trainer
     if trainer.resume_mode == "resume_path":
         return Path(trainer.resume_from_path)
-    tracker = Path(trainer.default_local_dir) / TRACKER
-    if trainer.resume_mode != "auto" or not tracker.exists():
+    if trainer.resume_mode != "auto":
         return None
-    return tracker.parent / f"global_step_{tracker.read_text().strip()}"
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints where it looks
+        found = find_latest_ckpt_path(trainer.default_local_dir)
+    return Path(found) if found else None
 
 
 def check_models_of(checkpoint: Path, **models: str | None) -> None:

@@ -85,7 +85,7 @@ def run_supervised(
         state["asked_at"] = state["asked_at"] or now
         state["signal"] = signum
         if state["child"]:
-            state["child"].send_signal(signal.SIGINT if signum == signal.SIGINT else signal.SIGTERM)
+            state["child"].send_signal(signum)
 
     # A session of its own: the terminal's Ctrl-C reaches only the supervisor, which decides what is told to whom.
     # If the supervisor is killed outright, the kernel ends the command too.

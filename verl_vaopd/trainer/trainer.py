@@ -16,7 +16,6 @@ from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
-from verl.utils import tensordict_utils as tu
 from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.debug import marked_timer
 from verl.utils.metric import reduce_metrics
@@ -36,6 +35,7 @@ from verl_vaopd.trainer.alarms import (
     zero_va_alarm,
 )
 from verl_vaopd.trainer.coefficients import compute_coefficients, va_statistics
+from verl_vaopd.trainer.columns import key_order, read_tokens, select, uid_of, write_tokens
 from verl_vaopd.trainer.config import ANSWERED_BY_TEACHER, DISTILLATION, POLICY_GRADIENT, VAOPDConfig
 from verl_vaopd.trainer.gauges import TrainingGauges
 from verl_vaopd.trainer.identity import checkpoint_to_resume, models_of, write_models
@@ -245,12 +245,12 @@ class VAOPDTrainer(PPOTrainerSync):
         """After the host's, which pads the batch: siblings back together, on one rank where counts allow."""
         own = set(batch.keys)
         batch = super()._balance_batch(batch, {})
-        # Keys are "{uid}_{session}_{index}"; the order in which rollouts came is chance.
-        places = {key: (key not in own, _key_order(key)) for key in batch.keys}
+        # The order in which rollouts came is chance.
+        places = {key: (key not in own, key_order(key)) for key in batch.keys}
         batch.reorder(sorted(range(len(batch)), key=lambda row: places[batch.keys[row]]))
         ranks = max(self.actor_rollout_wg._dispatch_info["actor"]) + 1
         tokens = [tag["seq_len"] for tag in batch.tags]
-        order = order_rows([key.split("_")[0] for key in batch.keys], tokens, ranks, self.mini_batches)
+        order = order_rows([uid_of(key) for key in batch.keys], tokens, ranks, self.mini_batches)
         batch.reorder(order)
         share = len(order) // ranks
         partitions = [order[rank * share : (rank + 1) * share] for rank in range(ranks)]
@@ -259,42 +259,13 @@ class VAOPDTrainer(PPOTrainerSync):
 
     def _score_views(self, batch: KVBatchMeta, scores_only: bool = False) -> None:
         """Teacher workers read rollouts and images from TransferQueue and write their scores back to it."""
-        selected = self._select(batch, TEACHER_FIELDS)
+        selected = select(batch, TEACHER_FIELDS)
         selected.extra_info["scores_only"] = scores_only
         self.teacher_wg.score_views(selected)
 
-    def _read_tokens(self, batch: KVBatchMeta, *names: str) -> tuple[dict, torch.Tensor, list[str], list[int]]:
-        """Numbers per token of the real rows, padded to the longest response; their mask; and those rows' uids and
-        places in the batch.
-
-        Rows that the host added to make the batch divisible by the ranks are absent.
-        """
-        real = [index for index, tag in enumerate(batch.tags) if not tag.get("is_padding", False)]
-        data = tq.kv_batch_get(
-            keys=[batch.keys[index] for index in real],
-            partition_id=batch.partition_id,
-            select_fields=["uid", "response_mask", *names],
-        )
-        mask = pad_rows(data["response_mask"]).bool()
-        return {name: pad_rows(data[name]) for name in names}, mask, list(data["uid"]), real
-
-    def _write_tokens(self, batch: KVBatchMeta, real: list[int], columns: dict[str, torch.Tensor]) -> None:
-        """Columns [real rows, T] to the batch's rows in TransferQueue; rows that the host added get zeros."""
-        rows = {place: row for row, place in enumerate(real)}
-        nested = {
-            name: [
-                values[rows[place], : tag["response_len"]].float()
-                if place in rows
-                else torch.zeros(tag["response_len"])
-                for place, tag in enumerate(batch.tags)
-            ]
-            for name, values in columns.items()
-        }
-        put_fields(batch, {name: torch.nested.as_nested_tensor(v, layout=torch.jagged) for name, v in nested.items()})
-
     def _read_scores(self, batch: KVBatchMeta) -> tuple[dict, torch.Tensor, list[str], list[int]]:
-        """The teacher's two scores, named as :func:`compute_coefficients` takes them; see :meth:`_read_tokens`."""
-        scores, mask, uids, real = self._read_tokens(batch, *SCORE_FIELDS[self.vaopd.score])
+        """The teacher's two scores, named as :func:`compute_coefficients` takes them; see :func:`read_tokens`."""
+        scores, mask, uids, real = read_tokens(batch, *SCORE_FIELDS[self.vaopd.score])
         self._stop_on(scores_alarm(scores, mask), batch)
         if "view_gain" in scores:  # Eq. 2 takes the difference of the two log-probabilities, which this is
             gain = scores.pop("view_gain")
@@ -310,9 +281,7 @@ class VAOPDTrainer(PPOTrainerSync):
         )
         self._stop_on(zero_va_alarm(result.score, mask, self.vaopd), batch)
         # Each update is the mean over its own prompts.
-        self._write_tokens(
-            batch, real, {"token_weights": result.coefficients * self.mini_batches, "high_va": result.high_va}
-        )
+        write_tokens(batch, real, {"token_weights": result.coefficients * self.mini_batches, "high_va": result.high_va})
         if self.vaopd.scores_va:
             metrics.update(self._va_statistics(result.va, result.score, mask))
             metrics["va/zero_rollouts"] = float((result.mean_score == 0).float().mean())
@@ -327,10 +296,10 @@ class VAOPDTrainer(PPOTrainerSync):
 
     def _write_advantages(self, batch: KVBatchMeta, metrics: dict) -> None:
         """verl's GRPO on the driver: reads the rewards, writes one advantage and one weight per token."""
-        rewards, mask, uids, real = self._read_tokens(batch, "rm_scores")
+        rewards, mask, uids, real = read_tokens(batch, "rm_scores")
         mode, by_std = self.config.actor_rollout_ref.actor.loss_agg_mode, self.config.algorithm.norm_adv_by_std_in_grpo
         result = group_advantages(rewards["rm_scores"], mask, uids, mode, by_std)
-        self._write_tokens(batch, real, {"token_weights": result.weights, "advantages": result.advantages})
+        write_tokens(batch, real, {"token_weights": result.weights, "advantages": result.advantages})
         per_rollout = result.advantages[:, 0]
         metrics["policy/advantage_abs"] = float(per_rollout.abs().mean())
         metrics["policy/no_signal"] = float((per_rollout == 0).float().mean())
@@ -355,7 +324,7 @@ class VAOPDTrainer(PPOTrainerSync):
         actor = self.config.actor_rollout_ref.actor
         distils = self.vaopd.method in DISTILLATION
         travels = ["teacher_hidden"] if distils and not self.hidden_states_stay else []
-        selected = self._select(batch, [*STUDENT_FIELDS, self._own_field, *travels])
+        selected = select(batch, [*STUDENT_FIELDS, self._own_field, *travels])
         selected.extra_info.update(
             {
                 "global_batch_size": len(batch),
@@ -386,13 +355,6 @@ class VAOPDTrainer(PPOTrainerSync):
             metrics["drift/max"] = first["drift_max"]
             self._stop_on(drift_limit_alarm(metrics["drift/mean"], self.vaopd.max_drift), batch, weighed=True)
 
-    @staticmethod
-    def _select(batch: KVBatchMeta, fields: list[str]) -> KVBatchMeta:
-        """The batch with only these fields, which is what then travels to the workers."""
-        return KVBatchMeta(
-            partition_id=batch.partition_id, keys=batch.keys, tags=batch.tags, fields=fields, extra_info={}
-        )
-
     # ------------------------------------------------------------------ alarms
 
     def _stop_on(self, alarm: Alarm | None, batch: KVBatchMeta, weighed: bool = False) -> None:
@@ -406,7 +368,7 @@ class VAOPDTrainer(PPOTrainerSync):
         given to the student. Stop if that is the alarm's rule."""
         names = SCORE_FIELDS[self.vaopd.score] if self.vaopd.uses_teacher else ()
         given = ("rollout_log_probs", "token_weights", self._own_field) if weighed else ()
-        columns, _, uids, real = self._read_tokens(batch, *names, *given)
+        columns, _, uids, real = read_tokens(batch, *names, *given)
         told = self.token_log.alarm(self.global_steps, alarm, batch, real, uids, columns)
         if alarm.rule == STOP:
             raise StoppedByAlarm(told)
@@ -415,7 +377,7 @@ class VAOPDTrainer(PPOTrainerSync):
 
     def _score_validation(self, batch: KVBatchMeta) -> None:
         """VA of held-out rollouts, kept for :meth:`_validate`."""
-        uids = [key.split("_")[0] for key in batch.keys]
+        uids = [uid_of(key) for key in batch.keys]
         if not self.vaopd.scores_va:
             clear_views(uids)
             return
@@ -463,8 +425,8 @@ class VAOPDTrainer(PPOTrainerSync):
 
     def _rollout_metrics(self, batch: KVBatchMeta) -> dict[str, float]:
         """Accuracy and lengths of the step's rollouts."""
-        rewards, *_ = self._read_tokens(batch, "rm_scores")
-        lengths = [tag["response_len"] for tag in batch.tags if not tag.get("is_padding", False)]
+        rewards, _, _, real = read_tokens(batch, "rm_scores")
+        lengths = [batch.tags[place]["response_len"] for place in real]
         longest = self.config.actor_rollout_ref.rollout.response_length
         return {
             "accuracy": float(rewards["rm_scores"].sum(1).mean()),
@@ -487,24 +449,8 @@ class VAOPDTrainer(PPOTrainerSync):
         )
         for alarm in alarms:
             self._sound(alarm, batch, weighed=True)
-        clear_views([key.split("_")[0] for key in batch.keys])
+        clear_views([uid_of(key) for key in batch.keys])
 
 
 def _times(timing_raw: dict[str, float]) -> dict[str, float]:
     return {f"time/{name}": seconds for name, seconds in timing_raw.items()}
-
-
-def _key_order(key: str) -> tuple[str, int, int]:
-    """What a rollout's key, "{uid}_{session}_{index}", is sorted by."""
-    uid, session, index = key.rsplit("_", 2)
-    return uid, int(session), int(index)
-
-
-def pad_rows(rows: torch.Tensor) -> torch.Tensor:
-    """[N, longest] from a batch of rows of any lengths, zero padded on the right."""
-    return torch.nn.utils.rnn.pad_sequence(list(rows.unbind()), batch_first=True)
-
-
-def put_fields(batch: KVBatchMeta, fields: dict[str, torch.Tensor]) -> None:
-    """Write columns (nested tensors, one row a key) to the batch's rows in TransferQueue."""
-    tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=tu.get_tensordict(fields))

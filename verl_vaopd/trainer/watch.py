@@ -89,6 +89,7 @@ class Watch:
                 except ray.exceptions.RayTaskError as error:
                     if type(error.cause).__name__ == "EngineDeadError":
                         return f"the vLLM engine of {name} died: {error.cause}"
+                    # Anything else is of a server that has no engine yet, or is not the one of its nodes that has it.
                 except ray.exceptions.RayError:  # the actor itself: the next look misses it
                     continue
         return None
