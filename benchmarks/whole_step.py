@@ -2,13 +2,15 @@
 
     python -m benchmarks.whole_step [--save FILE]
 
-Both runs have the same untrained models, prompts and rollout settings (responses of full length). Standard OPD scores
-the original view alone (``vaopd.degraded_view=false``); everything else is this project's code too. Bytes are what
-TransferQueue itself reports for each of its messages.
+All runs have the same untrained models, prompts and rollout settings (responses of full length). Standard OPD scores
+the original view alone (``vaopd.degraded_view=false``); everything else is this project's code too, but that in the last
+run no rollout shares its prompt or image with another (``benchmarks/unshared.py``), for teacher and student, as is usual
+elsewhere. Bytes are what TransferQueue itself reports for each of its messages.
 """
 
 import argparse
 import json
+import os
 import re
 import shutil
 import statistics
@@ -18,12 +20,14 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from benchmarks.measure import markdown_table, publish
+from benchmarks.measure import ROOT, markdown_table, publish
 
 PHASES = {"gen": "generation", "teacher": "teacher", "coefficients": "coefficients", "student": "student"}
+STANDARD = ["vaopd.method=opd", "vaopd.degraded_view=false"]
 METHODS = {
     "VA-OPD": ["vaopd.method=vaopd"],
-    "Standard OPD": ["vaopd.method=opd", "vaopd.degraded_view=false"],
+    "Standard OPD": STANDARD,
+    "Standard OPD, nothing shared": [*STANDARD, "actor_rollout_ref.model.external_lib=benchmarks.unshared"],
 }
 MESSAGE = re.compile(r"heavy (put|get) .*?fields=\[(.*?)\].* serialized_mb=([\d.]+)")
 
@@ -58,7 +62,7 @@ def make_models_and_data(folder: Path, args) -> None:
 
 def run(folder: Path, method: str, args) -> tuple[list[dict], Counter]:
     """Train. Returns the steps' records and (put or get, fields) -> MiB of all messages."""
-    output = folder / method.replace(" ", "_")
+    output = folder / method.replace(" ", "_").replace(",", "")
     logs = tempfile.mkdtemp(prefix="r", dir="/tmp")  # short: Ray puts Unix sockets into it
     limit = 64 + (args.image // 16) ** 2 + args.response
     command = [
@@ -86,7 +90,8 @@ def run(folder: Path, method: str, args) -> tuple[list[dict], Counter]:
         *METHODS[method],
     ]
     print(f"{method}: {args.steps} steps", file=sys.stderr, flush=True)
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # workers import benchmarks.unshared
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if result.returncode:
         sys.exit(f"{result.stdout[-3000:]}\n{method} ended with {result.returncode}")
     moved = Counter()
@@ -122,12 +127,12 @@ def main() -> None:
         return statistics.median(record[f"time/{name}"] for record in results[method][0][2:])
 
     names = {**PHASES, "update_weights": "weight sync", "step": "whole step"}
-    rows = [
-        [label, *(f"{median(method, name):.3f}" for method in METHODS)]
-        + [f"{median('VA-OPD', name) / median('Standard OPD', name):.2f}"]
-        for name, label in names.items()
-    ]
-    tables = [markdown_table(["phase, median s", *METHODS, "ratio"], rows)]
+    rows = []
+    for name, label in names.items():
+        ours, *others = (median(method, name) for method in METHODS)
+        rows.append([label, f"{ours:.3f}", *(cell for other in others for cell in (f"{other:.3f}", f"{ours / other:.2f}"))])
+    titles = ["phase, median s", "VA-OPD", *(title for method in list(METHODS)[1:] for title in (method, "VA-OPD / it"))]
+    tables = [markdown_table(titles, rows)]
     moved = results["VA-OPD"][1]
     rows = [[kind, fields, f"{size / args.steps:.2f}"] for (kind, fields), size in moved.most_common()]
     total = sum(moved.values()) / args.steps

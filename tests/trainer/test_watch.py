@@ -19,6 +19,9 @@ class Driver:
     def run(self):
         time.sleep(600)
 
+    def pid(self):
+        return os.getpid()
+
 ray.init(address="local", num_cpus=8, include_dashboard=False, logging_level="ERROR")
 workers = {name: Worker.options(name=name).remote() for name in ("student_0:0", "teacher_0:0", "of_somebody_else")}
 pids = {name: ray.get(worker.pid.remote()) for name, worker in workers.items()}
@@ -30,8 +33,16 @@ assert not ray.wait([work], timeout=4)[0] and not watch.died
 os.kill(pids["student_0:0"], signal.SIGKILL)
 try:
     ray.get(work, timeout=60)
-except ray.exceptions.ActorDiedError:
-    print(watch.last_look(driver_lives=False))
+except ray.exceptions.ActorDiedError as error:
+    print(watch.last_look(error))
+
+driver = Driver.remote()
+pid, watch, work = ray.get(driver.pid.remote()), Watch(driver), driver.run.remote()
+os.kill(pid, signal.SIGKILL)
+try:
+    ray.get(work, timeout=60)
+except ray.exceptions.ActorDiedError as error:
+    print(watch.last_look(error))
 """
 
 
@@ -43,4 +54,5 @@ def test_a_worker_that_dies_ends_the_driver_and_is_named():
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert "student_0:0 died: " in result.stdout and "pid: " in result.stdout  # with what Ray knows of it
+    assert "the driver died: " in result.stdout
     assert "teacher_0:0" not in result.stdout

@@ -184,7 +184,7 @@ def run(config) -> dict | None:
     Returns:
         The run's summary; None if it was asked to stop before its end.
     Raises:
-        ActorDied: a worker or a vLLM engine died.
+        ActorDied: driver, worker or vLLM engine died.
         RayError: the driver failed otherwise.
     """
     import ray
@@ -219,8 +219,7 @@ def run(config) -> dict | None:
         try:
             run_ppo(config, task_runner_class=SimpleNamespace(remote=start_driver))
         except ray.exceptions.RayError as error:
-            driver_lives = isinstance(error, ray.exceptions.RayTaskError)
-            if died := watches and watches[0].last_look(driver_lives):
+            if died := watches and watches[0].last_look(error):
                 raise ActorDied(died) from error
             raise
         finally:

@@ -29,7 +29,7 @@ def keep_private(environ: MutableMapping[str, str]) -> None:
         "RAY_TMPDIR": folder,  # Ray lets everybody write to its own
         "VLLM_RPC_BASE_PATH": folder,
         # Of the tasks that Ray's head remembers for its dashboard, by default 100,000: 0.5 MB a step on tiny models.
-        "RAY_task_events_max_num_task_in_gcs": "10000",
+        "RAY_task_events_max_num_task_in_gcs": "5000",
     }
     environ.update({name: value for name, value in defaults.items() if name not in environ})
     if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(environ):

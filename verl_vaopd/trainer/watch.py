@@ -15,7 +15,7 @@ SERVER = "vllm_server_"
 
 
 class ActorDied(Exception):
-    """A worker or a vLLM engine died; the text says which and what is known of it."""
+    """The driver, a worker or a vLLM engine died; the text says which and what is known of it."""
 
 
 class Watch:
@@ -42,12 +42,13 @@ class Watch:
         self._ended.set()
         self._thread.join(timeout=15)  # Ray may be gone, and not answer
 
-    def last_look(self, driver_lives: bool) -> str | None:
-        """Close and, if the driver still lives, look once more, now that the run has failed; a dead driver takes its
-        workers with it. Returns what died, if anything did."""
+    def last_look(self, error: ray.exceptions.RayError) -> str | None:
+        """Close; say what died, if anything did, now that the driver's task has ended with ``error``."""
         self.close()
-        if not self.died and driver_lives:
+        if not self.died and isinstance(error, ray.exceptions.RayTaskError):  # the driver lives
             self.died = self._look(certain=True)
+        elif not self.died and isinstance(error, ray.exceptions.RayActorError):  # and its workers died with it
+            self.died = f"the driver died: {error}"
         return self.died
 
     def _look_on(self) -> None:

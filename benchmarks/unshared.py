@@ -1,0 +1,18 @@
+"""Rollouts that share nothing: every one runs its own prompt and its own image, as is usual elsewhere.
+
+Imported into the workers by ``actor_rollout_ref.model.external_lib``, for comparison only.
+"""
+
+from dataclasses import replace
+
+from verl_vaopd.student.engine import PackedQwen3VLEngine
+
+run_rows = PackedQwen3VLEngine.run_rows
+
+
+def run_unshared(self, rows, head_fn):
+    """Each row gets an image object of its own, by which rows are told from siblings."""
+    return run_rows(self, [replace(row, images=row.images and replace(row.images)) for row in rows], head_fn)
+
+
+PackedQwen3VLEngine.run_rows = run_unshared
