@@ -3,8 +3,8 @@
     python -m benchmarks.whole_step [--save FILE]
 
 All runs have the same untrained models, prompts and rollout settings (responses of full length). Standard OPD scores
-the original view alone (``vaopd.degraded_view=false``); everything else is this project's code too, but that in the last
-run no rollout shares its prompt or image with another (``benchmarks/unshared.py``), for teacher and student, as is usual
+the original view alone (``vaopd.degraded_view=false``); everything else is this project's code too. In the last run no
+rollout shares its prompt or image with another (``benchmarks/unshared.py``), in teacher and student, as is usual
 elsewhere. Bytes are what TransferQueue itself reports for each of its messages.
 """
 
@@ -127,11 +127,12 @@ def main() -> None:
         return statistics.median(record[f"time/{name}"] for record in results[method][0][2:])
 
     names = {**PHASES, "update_weights": "weight sync", "step": "whole step"}
-    rows = []
-    for name, label in names.items():
-        ours, *others = (median(method, name) for method in METHODS)
-        rows.append([label, f"{ours:.3f}", *(cell for other in others for cell in (f"{other:.3f}", f"{ours / other:.2f}"))])
-    titles = ["phase, median s", "VA-OPD", *(title for method in list(METHODS)[1:] for title in (method, "VA-OPD / it"))]
+    titles = ["phase, median s", "VA-OPD"]
+    rows = [[label, f"{median('VA-OPD', name):.3f}"] for name, label in names.items()]
+    for method in list(METHODS)[1:]:
+        titles += [method, "VA-OPD / it"]
+        for row, name in zip(rows, names, strict=True):
+            row += [f"{median(method, name):.3f}", f"{median('VA-OPD', name) / median(method, name):.2f}"]
     tables = [markdown_table(titles, rows)]
     moved = results["VA-OPD"][1]
     rows = [[kind, fields, f"{size / args.steps:.2f}"] for (kind, fields), size in moved.most_common()]

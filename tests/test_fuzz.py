@@ -21,9 +21,10 @@ from verl_vaopd.data.bad_rows import RowError
 from verl_vaopd.data.synthetic_geometry import make_row
 from verl_vaopd.tiny.processor import make_processor
 from verl_vaopd.tiny.tokenizer import SPECIAL_TOKENS
+from verl_vaopd.trainer.compose import compose
 from verl_vaopd.trainer.host_values import HOST_VALUES
-from verl_vaopd.trainer.main import check_settings, compose
 from verl_vaopd.trainer.row_checks import RowCheck
+from verl_vaopd.trainer.start_checks import check_settings
 
 EXAMPLES = int(os.environ.get("VAOPD_FUZZ", 0))
 REQUIRED = [

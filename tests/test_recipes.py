@@ -13,8 +13,9 @@ from omegaconf import OmegaConf
 
 from tests.stack import ROOT, run
 from verl_vaopd.diagnostics.labels import ORDER, label_of
+from verl_vaopd.trainer.compose import compose
 from verl_vaopd.trainer.config import METHODS
-from verl_vaopd.trainer.main import check, compose
+from verl_vaopd.trainer.start_checks import check
 
 GPU_RECIPES = {
     "vaopd_4b_2b_geo3k": ("Qwen/Qwen3-VL-4B-Instruct", "geometry3k"),

@@ -9,7 +9,7 @@ from tests.answers.written import write_answers
 from tests.stack import mixed_rows
 from verl_vaopd.answers.store import AnswerWriter, StoredAnswers, read_manifest
 from verl_vaopd.tiny.processor import make_processor
-from verl_vaopd.trainer.main import compose
+from verl_vaopd.trainer.compose import compose
 from verl_vaopd.trainer.preflight import check_answers
 
 SETTINGS = {"teacher": "t", "samples": 2}

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image, ImageDraw
 
-from verl_vaopd.trainer.main import compose
+from verl_vaopd.trainer.compose import compose
 from verl_vaopd.trainer.run_log import RunLog
 from verl_vaopd.trainer.vision import thumbnail
 

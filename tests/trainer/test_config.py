@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from verl_vaopd.trainer.compose import compose, instantiate
 from verl_vaopd.trainer.config import PAPOConfig, TeacherConfig, VAOPDConfig, validate_host_settings
 from verl_vaopd.trainer.host_values import check_host_values
-from verl_vaopd.trainer.main import check, compose, instantiate
+from verl_vaopd.trainer.start_checks import check
 
 REQUIRED = [
     "vaopd.teacher.path=teacher",

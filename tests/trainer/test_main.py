@@ -6,10 +6,12 @@ import pytest
 
 from verl_vaopd.data.synthetic_geometry import make_rows, write_rows
 from verl_vaopd.trainer import main
+from verl_vaopd.trainer.compose import compose, planned_steps
+from verl_vaopd.trainer.start_checks import check
 
 
 def config(tmp_path, *overrides):
-    return main.compose(
+    return compose(
         "tiny_cpu",
         [
             "actor_rollout_ref.model.path=nobody/student",
@@ -24,17 +26,17 @@ def config(tmp_path, *overrides):
 
 def test_planned_steps(tmp_path):
     write_rows(make_rows("train", 10), tmp_path / "train.parquet")
-    assert main.planned_steps(config(tmp_path)) == 80
+    assert planned_steps(config(tmp_path)) == 80
     epochs = ["trainer.total_training_steps=null", "trainer.total_epochs=5", "data.train_batch_size=4"]
     # 10 rows are 2 whole batches of 4, the rest of an epoch is left out
-    assert main.planned_steps(config(tmp_path, *epochs)) == 10
-    assert main.planned_steps(config(tmp_path, *epochs, "data.train_max_samples=9")) == 10
-    assert main.planned_steps(config(tmp_path, *epochs, "data.train_max_samples=7")) == 5
+    assert planned_steps(config(tmp_path, *epochs)) == 10
+    assert planned_steps(config(tmp_path, *epochs, "data.train_max_samples=9")) == 10
+    assert planned_steps(config(tmp_path, *epochs, "data.train_max_samples=7")) == 5
 
 
 def test_a_dry_run_names_what_is_not_here_yet(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    missing = main.check(config(tmp_path), dry_run=True)
+    missing = check(config(tmp_path), dry_run=True)
     assert [line.split(":")[0] for line in missing] == [
         "actor_rollout_ref.model.path",
         "vaopd.teacher.path",
@@ -42,7 +44,7 @@ def test_a_dry_run_names_what_is_not_here_yet(tmp_path, monkeypatch):
         "data.val_files",
     ]
     with pytest.raises(ValueError, match="nobody/student"):
-        main.check(config(tmp_path))
+        check(config(tmp_path))
 
 
 def test_a_finished_run_is_shown_not_run_again(tmp_path, monkeypatch, capsys):

@@ -7,9 +7,10 @@ import pytest
 
 from verl_vaopd.tiny.models import random_models
 from verl_vaopd.trainer import output_checks
-from verl_vaopd.trainer.main import check_batches, compose
+from verl_vaopd.trainer.compose import compose
 from verl_vaopd.trainer.output_checks import check_output
 from verl_vaopd.trainer.run_log import RunLog
+from verl_vaopd.trainer.start_checks import check_batches
 
 
 @pytest.fixture(scope="module")

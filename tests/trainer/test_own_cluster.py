@@ -29,7 +29,7 @@ def test_a_cluster_of_the_runs_own_keeps_to_this_machine(tmp_path):
         "VLLM_HOST_IP": "127.0.0.1",
         "GLOO_SOCKET_IFNAME": "lo",
         "NCCL_SOCKET_IFNAME": "lo",
-        "RAY_task_events_max_num_task_in_gcs": "10000",
+        "RAY_task_events_max_num_task_in_gcs": "5000",
     }
 
 

@@ -22,8 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     if not current_process_is_supervised():
         env = {**os.environ, "VAOPD_SUPERVISED": "1"}
         return run_supervised([sys.executable, "-m", "verl_vaopd.answers", *argv], env=env)
+    from verl_vaopd.trainer.compose import compose
     from verl_vaopd.trainer.loopback import LOOPBACK
-    from verl_vaopd.trainer.main import compose, parse_arguments
+    from verl_vaopd.trainer.main import parse_arguments
 
     try:
         config_name, _, overrides = parse_arguments(argv)
@@ -49,7 +50,7 @@ def answer(config) -> dict:
 
     from verl_vaopd.answers.sampling import answer_settings, sample_answers
     from verl_vaopd.answers.store import AnswerWriter
-    from verl_vaopd.trainer.main import instantiate
+    from verl_vaopd.trainer.compose import instantiate
     from verl_vaopd.trainer.preflight import check_models
     from verl_vaopd.trainer.row_checks import check_rows, image_limit
     from verl_vaopd.trainer.vision import degradation_of

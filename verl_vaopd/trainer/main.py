@@ -7,6 +7,9 @@ import signal
 import sys
 from types import SimpleNamespace
 
+from verl_vaopd.trainer.compose import compose, planned_steps
+from verl_vaopd.trainer.start_checks import check
+
 HELP = """usage: verl-vaopd train [--config-name NAME] [--dry-run] [--restarts N] [key=value ...]
 
 Distils a Qwen3-VL student on its own rollouts. Arguments are hydra overrides of verl's config (package
@@ -26,144 +29,6 @@ verl.trainer.config) and of this package's section `vaopd`; recipes/ holds compl
 
 DONE, FAILED, REFUSED, STOPPED_BY_ALARM = 0, 1, 2, 3
 NEW_CLUSTER_SETTINGS = ("num_cpus", "num_gpus", "include_dashboard", "object_store_memory", "resources")
-REQUIRED = ("actor_rollout_ref.model.path", "vaopd.teacher.path", "data.train_files", "data.val_files")
-
-
-def compose(config_name: str, overrides: list[str]):
-    """The resolved hydra config of this package's YAML, verl's YAML and ``overrides``.
-
-    Raises:
-        ValueError: an override that is malformed or names an unknown setting, or a required setting that is missing.
-    """
-    from importlib.util import find_spec
-
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_module
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from verl_vaopd.trainer.suggestion import did_you_mean, setting_names
-
-    # As a folder, not as pkg://verl.trainer.config: that would import verl, which chooses its platform when imported.
-    host_configs = os.path.join(find_spec("verl").submodule_search_locations[0], "trainer", "config")
-    with initialize_config_module("verl_vaopd.config", version_base=None):
-        host = f"hydra.searchpath=[file://{host_configs}]"
-        try:
-            config = hydra_compose(config_name, overrides=[host, *overrides])
-        except (HydraException, OmegaConfBaseException) as error:
-            names = setting_names(hydra_compose("vaopd_trainer", overrides=[host]))
-            raise ValueError(f"{error}".strip() + did_you_mean(f"{error}", overrides, names)) from error
-    missing = [name for name in REQUIRED if _is_missing(config, name)]
-    if missing:
-        raise ValueError(f"not set: {', '.join(missing)}")
-    if OmegaConf.select(config, "vaopd.method") == "base" and OmegaConf.is_dict(config.trainer):
-        config.trainer.val_only = config.trainer.val_before_train = True
-    return config
-
-
-def _is_missing(config, name: str) -> bool:
-    from omegaconf import OmegaConf
-
-    section, _, key = name.rpartition(".")
-    node = OmegaConf.select(config, section)
-    return not OmegaConf.is_dict(node) or key not in node or OmegaConf.is_missing(node, key)
-
-
-def check(config, dry_run: bool = False) -> list[str]:
-    """All checks that need no worker.
-
-    Returns:
-        What could not be checked: files and models that are not here yet, which only ``dry_run`` lets pass.
-    Raises:
-        ValueError: says what to mend.
-    """
-    from omegaconf import OmegaConf
-
-    from verl_vaopd.teacher.head import is_here
-    from verl_vaopd.trainer.config import ANSWERED_BY_TEACHER
-    from verl_vaopd.trainer.identity import MODEL_SETTINGS, check_models_of, checkpoint_to_resume, models_of
-    from verl_vaopd.trainer.output_checks import check_output
-    from verl_vaopd.trainer.preflight import check_answers, check_models
-    from verl_vaopd.trainer.row_checks import check_rows, image_limit
-    from verl_vaopd.trainer.vision import degradation_of
-
-    vaopd = check_settings(config)
-    models = {name: path for name, path in models_of(config, vaopd).items() if path}
-    missing = [f"{MODEL_SETTINGS[name]}: {path}" for name, path in models.items() if dry_run and not is_here(path)]
-    processor = None if missing else check_models(*models.values())
-    for name in ("data.train_files", "data.val_files"):
-        files = OmegaConf.select(config, name)
-        absent = [path for path in ([files] if isinstance(files, str) else files) if not os.path.exists(path)]
-        if dry_run and absent:
-            missing.append(f"{name}: {', '.join(absent)}")
-        elif processor:
-            rows = check_rows(files, name, processor, config.data, degradation_of(vaopd), image_limit(config))
-            if name == "data.train_files":
-                check_batches(config, rows)
-    if vaopd.method in ANSWERED_BY_TEACHER:
-        if dry_run and not os.path.isdir(vaopd.answers):
-            missing.append(f"vaopd.answers: {vaopd.answers}")
-        else:
-            check_answers(config)
-    if not missing and not dry_run:
-        if checkpoint := checkpoint_to_resume(config):
-            check_models_of(checkpoint, **models_of(config, vaopd))
-        check_output(config, planned_steps(config))
-    return missing
-
-
-def check_settings(config):
-    """All checks that need the config alone. Returns section ``vaopd`` as its dataclass.
-
-    Raises:
-        ValueError: names the setting.
-    """
-    from hydra.errors import InstantiationException
-    from omegaconf.errors import OmegaConfBaseException
-    from verl.utils.config import omega_conf_to_dataclass, validate_config
-
-    from verl_vaopd.trainer.config import validate_host_settings
-    from verl_vaopd.trainer.host_values import check_host_values
-
-    vaopd = instantiate(config)
-    check_host_values(config)
-    try:
-        validate_host_settings(config)
-        validate_config(config, use_reference_policy=False, use_critic=False)
-        omega_conf_to_dataclass(config.actor_rollout_ref.rollout)  # settings that it has no field for
-    except (AssertionError, InstantiationException, OmegaConfBaseException) as error:  # the host's own refusals
-        raise ValueError(f"verl refuses the config: {error}") from error
-    return vaopd
-
-
-def check_batches(config, rows: int) -> None:
-    """Refuse training data of less than one batch."""
-    rows = min(rows, config.data.train_max_samples) if config.data.train_max_samples > 0 else rows
-    if rows < config.data.train_batch_size and not config.trainer.val_only:
-        raise ValueError(
-            f"data.train_batch_size={config.data.train_batch_size}: must be {rows} or less, the rows of "
-            "data.train_files (data.train_max_samples)"
-        )
-
-
-def instantiate(config):
-    """Section ``vaopd`` as its dataclass; hydra's wrapping of a refusal is taken off."""
-    from hydra.errors import InstantiationException
-    from omegaconf.errors import OmegaConfBaseException
-    from verl.utils.config import omega_conf_to_dataclass
-
-    from verl_vaopd.trainer.config import VAOPDConfig
-
-    try:
-        section = omega_conf_to_dataclass(config.vaopd)
-    except InstantiationException as error:
-        raise ValueError(str(error.__cause__ or error)) from error
-    except (AssertionError, OmegaConfBaseException) as error:
-        raise ValueError(f"vaopd: {error}") from error
-    if not isinstance(section, VAOPDConfig):
-        raise ValueError(f"vaopd={section!r}: must be the section of settings that verl_vaopd/trainer/config.py lists")
-    return section
 
 
 def ray_init_settings(settings: dict, environ: dict[str, str]) -> dict:
@@ -277,25 +142,6 @@ def read_summary(output_dir: str) -> dict | None:
         return None
     with open(path) as f:
         return json.load(f)
-
-
-def planned_steps(config, rows: int | None = None) -> int:
-    """Optimiser steps of a run: ``trainer.total_training_steps``, else its epochs of whole batches.
-
-    ``rows``: of the training data, by default counted in its files.
-    """
-    import pyarrow.parquet as pq
-
-    if config.trainer.val_only:
-        return 0
-    if config.trainer.total_training_steps is not None:
-        return config.trainer.total_training_steps
-    if rows is None:
-        files = config.data.train_files
-        rows = sum(pq.read_metadata(path).num_rows for path in ([files] if isinstance(files, str) else files))
-    if config.data.train_max_samples > 0:
-        rows = min(rows, config.data.train_max_samples)
-    return rows // config.data.train_batch_size * config.trainer.total_epochs
 
 
 def take_restarts(argv: list[str]) -> tuple[int, list[str]]:
