@@ -41,10 +41,12 @@ def train_command(output: Path, student: Path, teacher: Path, data: Path, *overr
     ]
 
 
-def interrupt_after(step: int, command: list[str], output: Path, log: Path, env: dict, look) -> tuple[int, object]:
-    """Start a run, look at it (``look(pid)``) at its first step, press Ctrl-C once it has shown ``step``.
+def interrupt_after(
+    step: int, command: list[str], output: Path, log: Path, env: dict, look, signum: int = signal.SIGINT
+) -> tuple[int, object]:
+    """Start a run, look at it (``look(pid)``) at its first step, press Ctrl-C (``signum``) once it has shown ``step``.
 
-    Returns the exit status and what ``look`` returned.
+    Returns the exit status, for which it has a minute, and what ``look`` returned.
     """
     with open(log, "wb") as written:
         process = subprocess.Popen(
@@ -61,8 +63,8 @@ def interrupt_after(step: int, command: list[str], output: Path, log: Path, env:
     wait_for(1)
     seen = look(process.pid)
     wait_for(step)
-    process.send_signal(signal.SIGINT)
-    return process.wait(timeout=120), seen
+    process.send_signal(signum)
+    return process.wait(timeout=60), seen
 
 
 def stack_processes() -> set[int]:
@@ -219,11 +221,27 @@ print("ANSWERS", json.dumps([decode(plain), decode(served[0].outputs[0].token_id
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    """``bash recipes/vaopd_tiny_cpu.sh`` as the README gives it; models and data are made if missing."""
+    """``bash recipes/vaopd_tiny_cpu.sh`` as the README gives it; models and data are made if missing.
+
+    SIGTERM stops it after ten steps; the same command finishes it.
+    """
     folder = tmp_path_factory.mktemp("recipe")
-    before = stack_processes()
-    result = run("bash", "recipes/vaopd_tiny_cpu.sh", RUN_DIR=str(folder / "run"))
-    return {"folder": folder / "run", "result": result, "left": stack_processes() - before}
+    before, command, output = stack_processes(), ["bash", "recipes/vaopd_tiny_cpu.sh"], folder / "run"
+    env = {"RUN_DIR": str(output)}
+    status, _ = interrupt_after(10, command, output, folder / "stdout.log", env, lambda _: None, signal.SIGTERM)
+    stopped = {"status": status, "left": stack_processes() - before, "summary": (output / "summary.json").exists()}
+    saved = int((output / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
+    result = run(*command, **env)
+    left = stack_processes() - before
+    return {"folder": output, "stopped": stopped, "saved": saved, "result": result, "left": left}
+
+
+def test_sigterm_saves_and_ends_with_status_0(recipe):
+    assert recipe["stopped"] == {"status": 0, "left": set(), "summary": False}
+    assert 10 <= recipe["saved"] < 20  # no step at which it would have saved by itself
+    progress = (recipe["folder"] / "progress.log").read_text()
+    assert f"stopped as asked after step {recipe['saved']}" in progress
+    assert f"training from step {recipe['saved'] + 1} to 80" in progress
 
 
 def test_recipe_distils_a_student_that_reads(recipe):
@@ -233,7 +251,7 @@ def test_recipe_distils_a_student_that_reads(recipe):
     before, after = summary["before"], summary["after"]
     assert after["accuracy"] >= 2 * before["accuracy"] and after["accuracy"] > 0.6
     steps = [record for record in records(recipe["folder"]) if "loss" in record]
-    assert len(steps) == 80 and steps[-1]["loss"] < steps[0]["loss"]
+    assert [step["step"] for step in steps] == list(range(1, 81)) and steps[-1]["loss"] < steps[0]["loss"]
     assert all(record["drift/mean"] < 1e-5 for record in steps)
     assert (recipe["folder"] / "curves.png").stat().st_size > 10_000
     assert "held-out accuracy" in recipe["result"].stdout

@@ -7,7 +7,7 @@ import sys
 SHOW = """
 import verl
 from verl.plugin.platform.platform_manager import PlatformRegistry, get_platform
-import importlib.metadata, sys
+import importlib.metadata, sys, torch
 print(sorted(PlatformRegistry.registered_names()), "verl_vaopd.platform.cpu" in sys.modules)
 if "cpu" in PlatformRegistry.registered_names():
     platform = get_platform()
@@ -18,6 +18,12 @@ if "cpu" in PlatformRegistry.registered_names():
     assert 0 < free < total == device.get_device_properties().total_memory
     assert 0 < device.memory_allocated() <= device.max_memory_allocated() * 1.05
     device.manual_seed(3)
+
+    tensors = [torch.ones(16_384) for _ in range(4_000)]  # 64 KiB each, on the heap
+    kept, full = tensors[::8], device.memory_allocated()
+    del tensors
+    device.empty_cache()  # what is free lies between what is kept
+    assert device.memory_allocated() < full - 150 * 2**20, (full, device.memory_allocated())
 """
 
 

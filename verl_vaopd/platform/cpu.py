@@ -5,6 +5,7 @@ verl 0.9 ships cuda, npu and rocm. A platform is a :class:`PlatformBase` registe
 """
 
 import contextlib
+import ctypes
 import importlib.metadata
 import resource
 import types
@@ -13,6 +14,8 @@ import psutil
 import torch
 from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
+
+_libc = ctypes.CDLL(None)
 
 
 class CpuDeviceModule(types.ModuleType):
@@ -41,7 +44,10 @@ class CpuDeviceModule(types.ModuleType):
         return memory.available, memory.total
 
     def empty_cache(self) -> None:
-        """Host memory has no caching allocator to empty."""
+        """Give the heap's free pages back to the system: glibc keeps those between blocks that are in use, and more of
+        them with every batch of a new size."""
+        if trim := getattr(_libc, "malloc_trim", None):  # another C library has no such function
+            trim(0)
 
     def get_device_properties(self, device=None):
         return types.SimpleNamespace(
@@ -105,7 +111,7 @@ class PlatformCPU(PlatformBase):
         pass
 
     def empty_cache(self) -> None:
-        pass
+        self.device_module.empty_cache()
 
     def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
         return None, None
