@@ -44,8 +44,7 @@ class CpuDeviceModule(types.ModuleType):
         return memory.available, memory.total
 
     def empty_cache(self) -> None:
-        """Give the heap's free pages back to the system: glibc keeps those between blocks that are in use, and more of
-        them with every batch of a new size."""
+        """Give the heap's free pages back to the system; glibc keeps those that lie between blocks in use."""
         if trim := getattr(_libc, "malloc_trim", None):  # another C library has no such function
             trim(0)
 

@@ -45,11 +45,11 @@ class Watch:
     def last_look(self, error: ray.exceptions.RayError) -> str | None:
         """Close; say what died, if anything did, now that the driver's task has ended with ``error``."""
         self.close()
-        if not self.died and isinstance(error, ray.exceptions.RayTaskError):  # the driver lives
-            self.died = self._look(certain=True)
-        elif not self.died and isinstance(error, ray.exceptions.RayActorError):  # and its workers died with it
-            self.died = f"the driver died: {error}"
-        return self.died
+        if self.died:
+            return self.died
+        if isinstance(error, ray.exceptions.RayTaskError):  # the driver lives
+            return self._look(certain=True)
+        return f"the driver died: {error}" if isinstance(error, ray.exceptions.RayActorError) else None
 
     def _look_on(self) -> None:
         while not self._ended.wait(self._every_s):
