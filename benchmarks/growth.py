@@ -31,9 +31,9 @@ def rank_program(rank: int, world: int, folder: str) -> None:
 
     from benchmarks.measure import peak_resident_memory
     from benchmarks.teacher_scoring import VOCAB_SIZE, make_rollouts
+    from verl_vaopd.model.head import load_lm_head
+    from verl_vaopd.settings.config import TeacherConfig
     from verl_vaopd.teacher.engine import TeacherEngine
-    from verl_vaopd.teacher.head import load_lm_head
-    from verl_vaopd.trainer.config import TeacherConfig
     from verl_vaopd.trainer.workers import StudentTrainingWorker
 
     torch.set_num_threads(1)

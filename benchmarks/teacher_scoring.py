@@ -17,8 +17,8 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from benchmarks.measure import markdown_table, publish
 from verl_vaopd.algorithm import token_log_probs
-from verl_vaopd.student.forward import install_forward
-from verl_vaopd.student.packing import ImageInputs, Layout, Row, collate
+from verl_vaopd.model.forward import install_forward
+from verl_vaopd.model.packing import ImageInputs, Layout, Row, collate
 
 IMAGE_TOKEN = 4000
 VOCAB_SIZE = 4096

@@ -3,7 +3,7 @@
 import torch
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from verl_vaopd.student.packing import ImageInputs
+from verl_vaopd.model.packing import ImageInputs
 
 VOCAB_SIZE = 100  # ids of the imagined tokenizer; 90 to 93 are the vision tokens
 PATCH_DIM = 3 * 2 * 8 * 8

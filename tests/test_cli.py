@@ -42,7 +42,7 @@ def test_each_command_has_its_own_help(command):
 def test_arguments_reach_the_command_as_they_are(monkeypatch, arguments):
     seen = []
     fake = types.SimpleNamespace(main=lambda argv: seen.append(argv) or 7)
-    monkeypatch.setitem(sys.modules, "verl_vaopd.trainer.main", fake)
+    monkeypatch.setitem(sys.modules, "verl_vaopd.launch.main", fake)
     assert cli.main(["train", *arguments]) == 7
     assert seen == [arguments]
 

@@ -16,7 +16,7 @@ import torch
 
 from tests.slurm_cluster import SlurmCluster, missing_programs
 from tests.stack import ROOT, mixed_rows, records, run
-from verl_vaopd.trainer.gauges import METRICS, PHASE_SECONDS, PHASES
+from verl_vaopd.runlog.gauges import METRICS, PHASE_SECONDS, PHASES
 
 TINY = Path(os.environ.get("VAOPD_TINY_DIR", Path(os.environ.get("VAOPD_CACHE", ROOT / ".cache")) / "tiny"))
 RAY = Path(sys.executable).parent / "ray"
@@ -56,9 +56,9 @@ def two_ray_nodes(tmp_path):
     shared = ["--node-ip-address=127.0.0.1", "--num-cpus=16", "--num-gpus=1", "--disable-usage-stats"]
     head = [f"--port={ports['gcs']}", "--dashboard-host=127.0.0.1", f"--dashboard-port={ports['dashboard']}"]
     head += ["--head", f"--metrics-export-port={ports['metrics']}"]
-    node = [sys.executable, "-m", "verl_vaopd.trainer.cluster", "node", *shared]
+    node = [sys.executable, "-m", "verl_vaopd.launch.cluster", "node", *shared]
     address = f"127.0.0.1:{ports['gcs']}"
-    wait = [sys.executable, "-m", "verl_vaopd.trainer.cluster", "wait", "--timeout", "120", "--nodes"]
+    wait = [sys.executable, "-m", "verl_vaopd.launch.cluster", "wait", "--timeout", "120", "--nodes"]
     processes = []
     try:
         second = [f"--address={address}", f"--metrics-export-port={ports['metrics of node 2']}"]

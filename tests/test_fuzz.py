@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from PIL import Image
 
-from tests.trainer.odd_images import NOT_RGB, ODD_IMAGES
-from tests.trainer.test_row_checks import check_row
+from tests.checks.odd_images import NOT_RGB, ODD_IMAGES
+from tests.checks.test_rows import check_row
 from verl_vaopd.algorithm.degradations import DEGRADATIONS
+from verl_vaopd.checks.host_values import HOST_VALUES
+from verl_vaopd.checks.rows import RowCheck
+from verl_vaopd.checks.start import check_settings
 from verl_vaopd.data.bad_rows import RowError
 from verl_vaopd.data.synthetic_geometry import make_row
+from verl_vaopd.settings.compose import compose
 from verl_vaopd.tiny.processor import make_processor
 from verl_vaopd.tiny.tokenizer import SPECIAL_TOKENS
-from verl_vaopd.trainer.compose import compose
-from verl_vaopd.trainer.host_values import HOST_VALUES
-from verl_vaopd.trainer.row_checks import RowCheck
-from verl_vaopd.trainer.start_checks import check_settings
 
 EXAMPLES = int(os.environ.get("VAOPD_FUZZ", 0))
 REQUIRED = [

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.checks.odd_images import ODD_IMAGES
 from tests.stack import ROOT, mixed_rows, records, run
 from tests.test_stack import stack_processes, train_command
-from tests.trainer.odd_images import ODD_IMAGES
 from tests.watching import segments
 
 pytestmark = [pytest.mark.stack, pytest.mark.long]

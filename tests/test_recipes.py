@@ -12,10 +12,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.stack import ROOT, run
+from verl_vaopd.checks.start import check
 from verl_vaopd.diagnostics.labels import ORDER, label_of
-from verl_vaopd.trainer.compose import compose
-from verl_vaopd.trainer.config import METHODS
-from verl_vaopd.trainer.start_checks import check
+from verl_vaopd.settings.compose import compose
+from verl_vaopd.settings.config import METHODS
 
 GPU_RECIPES = {
     "vaopd_4b_2b_geo3k": ("Qwen/Qwen3-VL-4B-Instruct", "geometry3k"),

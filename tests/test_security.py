@@ -16,9 +16,9 @@ from verl_vaopd.data.synthetic_geometry import make_row
 from verl_vaopd.evaluation import EvaluationError
 from verl_vaopd.evaluation.run import Settings
 from verl_vaopd.evaluation.server import local_checkpoint as evaluated_checkpoint
-from verl_vaopd.teacher.head import load_lm_head, local_checkpoint
-from verl_vaopd.trainer.compose import compose
-from verl_vaopd.trainer.config import validate_host_settings
+from verl_vaopd.model.head import load_lm_head, local_checkpoint
+from verl_vaopd.settings.compose import compose
+from verl_vaopd.settings.config import validate_host_settings
 
 ROOT = Path(__file__).parents[1]
 CODE = sorted(path for folder in ("verl_vaopd", "benchmarks") for path in (ROOT / folder).rglob("*.py"))

@@ -69,7 +69,7 @@ def interrupt_after(
 
 def stack_processes() -> set[int]:
     """Ray, vLLM and training processes of this machine, but for those of a run that is still supervised: another's."""
-    words = ("raylet", "gcs_server", "ray::", "VLLM", "EngineCore", "verl_vaopd.trainer.main")
+    words = ("raylet", "gcs_server", "ray::", "VLLM", "EngineCore", "verl_vaopd.launch.main")
     found = set()
     for process in psutil.process_iter(["cmdline", "name"]):
         text = " ".join(process.info["cmdline"] or []) + " " + (process.info["name"] or "")

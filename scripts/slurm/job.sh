@@ -44,7 +44,7 @@ start_ray() { # NODE ARGUMENTS
   local node="$1"
   shift
   srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" --cpus-per-task="$SLURM_CPUS_ON_NODE" \
-    "$python" -m verl_vaopd.trainer.cluster node --disable-usage-stats "${resources[@]}" "$@" &
+    "$python" -m verl_vaopd.launch.cluster node --disable-usage-stats "${resources[@]}" "$@" &
   steps+=("$!")
 }
 end_ray() {
@@ -58,7 +58,7 @@ start_ray "${nodes[0]}" --head --node-ip-address="$address" --port="$port" --das
 for node in "${nodes[@]:1}"; do
   start_ray "$node" --address="$RAY_ADDRESS" ${NODE_ADDRESS:+--node-ip-address="$NODE_ADDRESS"}
 done
-"$python" -m verl_vaopd.trainer.cluster wait --nodes "$NNODES" --timeout "${RAY_NODES_SECONDS:-600}"
+"$python" -m verl_vaopd.launch.cluster wait --nodes "$NNODES" --timeout "${RAY_NODES_SECONDS:-600}"
 
 say "running $recipe"
 bash "$recipe" "$@" &

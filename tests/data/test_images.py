@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 
-from tests.trainer.odd_images import NOT_RGB, ODD_IMAGES
+from tests.checks.odd_images import NOT_RGB, ODD_IMAGES
 from verl_vaopd.data.bad_rows import RowError
 from verl_vaopd.data.dataset import VisionDataset, images_of
 from verl_vaopd.data.images import as_rgb, check_image

@@ -45,8 +45,8 @@ def converted(tmp_path_factory):
 
 def test_the_start_up_checks_read_them(converted):
     from verl_vaopd.algorithm import pixelate
+    from verl_vaopd.checks.rows import check_rows
     from verl_vaopd.tiny.processor import make_processor
-    from verl_vaopd.trainer.row_checks import check_rows
 
     data = SimpleNamespace(
         prompt_key="prompt",

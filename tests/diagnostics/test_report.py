@@ -13,7 +13,7 @@ from tests.diagnostics.written_runs import write_run
 from verl_vaopd.diagnostics import __main__ as report
 from verl_vaopd.diagnostics import ablations, efficiency, heat_map, heavy_tail, masking, va_trajectory
 from verl_vaopd.diagnostics.runs import MissingRuns, group_runs, read_run
-from verl_vaopd.trainer.run_log import RunLog
+from verl_vaopd.runlog.run_log import RunLog
 
 NAMES = ["va_trajectory", "heavy_tail", "masking", "ablations", "efficiency", "heat_map"]
 SETTINGS = {

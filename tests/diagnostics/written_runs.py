@@ -9,9 +9,9 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image, ImageDraw
 
-from verl_vaopd.trainer.compose import compose
-from verl_vaopd.trainer.run_log import RunLog
-from verl_vaopd.trainer.vision import thumbnail
+from verl_vaopd.rollout.image_views import thumbnail
+from verl_vaopd.runlog.run_log import RunLog
+from verl_vaopd.settings.compose import compose
 
 STEPS = range(0, 81, 20)
 WORDS = ["The", " figure", " shows", " a", " side", " of", " {0}", " and", " one", " of", " {1}", ",", " so", " the"]

@@ -10,9 +10,9 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from tests.answers.written import write_answers
 from tests.stack import mixed_rows, records
 from verl_vaopd.data.dataset import images_of
+from verl_vaopd.launch.main import fine_tune
+from verl_vaopd.settings.compose import compose
 from verl_vaopd.tiny.models import random_models
-from verl_vaopd.trainer.compose import compose
-from verl_vaopd.trainer.main import fine_tune
 
 ROWS, STEPS = 8, 3
 

@@ -19,13 +19,13 @@ from verl.workers.engine_workers import TrainingWorker
 from tests.random_models import VOCAB_SIZE, Prompts
 from tests.student.update_path_settings import REWARDS, TEMPERATURE
 from tests.tracing import LargestTensor
+from verl_vaopd.methods.advantages import group_advantages
+from verl_vaopd.methods.coefficients import compute_coefficients
+from verl_vaopd.settings.config import POLICY_GRADIENT, TeacherConfig, VAOPDConfig
 from verl_vaopd.teacher.engine import TeacherEngine
-from verl_vaopd.trainer.advantages import group_advantages
-from verl_vaopd.trainer.coefficients import compute_coefficients
 from verl_vaopd.trainer.columns import pad_rows
-from verl_vaopd.trainer.config import POLICY_GRADIENT, TeacherConfig, VAOPDConfig
+from verl_vaopd.trainer.driver import SCORE_FIELDS
 from verl_vaopd.trainer.order import order_rows
-from verl_vaopd.trainer.trainer import SCORE_FIELDS
 from verl_vaopd.trainer.workers import StudentTrainingWorker
 
 OVERRIDE = {"attn_implementation": "sdpa"}

@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 
+from verl_vaopd.runlog.run_log import RunLog
+from verl_vaopd.settings.config import TeacherConfig, VAOPDConfig
 from verl_vaopd.trainer.alarms import (
     SKIP,
     STOP,
@@ -16,8 +18,6 @@ from verl_vaopd.trainer.alarms import (
     scores_alarm,
     zero_va_alarm,
 )
-from verl_vaopd.trainer.config import TeacherConfig, VAOPDConfig
-from verl_vaopd.trainer.run_log import RunLog
 
 GOOD = {
     "loss": 0.1,

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
+from verl_vaopd.runlog.run_log import CHOSEN, RunLog
 from verl_vaopd.trainer.checkpoints import TRACKER, begin, publish
-from verl_vaopd.trainer.run_log import CHOSEN, RunLog
 
 
 def save(folder, step: int, keep: int | None = 2, best: int | None = None, text: str = "whole") -> list[int]:

@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 
 from verl_vaopd.diagnostics.labels import label_of, order_of
-from verl_vaopd.trainer.run_log import read_records
+from verl_vaopd.runlog.run_log import read_records
 
 SAME = (
     "actor_rollout_ref.model.path",

@@ -91,7 +91,7 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """
     from verl_vaopd.planning.recipe import composed, settings, training_rows, usual_step
     from verl_vaopd.planning.step import Workload
-    from verl_vaopd.trainer.compose import planned_steps
+    from verl_vaopd.settings.compose import planned_steps
 
     config = composed(args.recipe, args.overrides, **node_environment(args.gpus))
     each, device = settings(config), DEVICES[args.gpu]

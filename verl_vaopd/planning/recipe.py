@@ -21,7 +21,7 @@ def composed(recipe: str, overrides: list[str], **env: str):
     Raises:
         ValueError: no such recipe, or one that cannot be composed.
     """
-    from verl_vaopd.trainer.compose import compose
+    from verl_vaopd.settings.compose import compose
 
     root = Path(__file__).parents[2]
     path = Path(recipe) if recipe.endswith(".sh") else root / "recipes" / f"{recipe}.sh"

@@ -2,14 +2,14 @@
 
 verl imports this module in every process that imports verl. It does nothing unless ``VERL_PLATFORM=cpu``
 (``verl-vaopd train`` sets it when ``trainer.device=cpu``), so a GPU machine is left as it is; but on a Ray node of
-``verl_vaopd.trainer.cluster`` it sees that Slurm's SIGTERM does not end the workers, and shared memory is named after
+``verl_vaopd.launch.cluster`` it sees that Slurm's SIGTERM does not end the workers, and shared memory is named after
 the run in any case.
 """
 
 import os
 
+from verl_vaopd.launch.shared_memory import SEGMENT_PREFIX, name_segments
 from verl_vaopd.platform.signals import HOLD_SIGTERM, hold_sigterm
-from verl_vaopd.shared_memory import SEGMENT_PREFIX, name_segments
 
 if SEGMENT_PREFIX in os.environ:
     name_segments(os.environ[SEGMENT_PREFIX])

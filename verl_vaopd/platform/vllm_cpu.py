@@ -7,7 +7,7 @@ layers keep their weight and multiply with ``torch.nn.functional.linear``.
 
 import os
 
-from verl_vaopd.trainer.loopback import bind_vllm
+from verl_vaopd.platform.loopback import bind_vllm
 
 
 def register() -> None:

@@ -20,9 +20,9 @@ from verl.workers.config import TrainingWorkerConfig
 from verl.workers.engine_workers import TrainingWorker
 
 import verl_vaopd.student.engine  # noqa: F401  (registers the engine)
-from verl_vaopd.student.objectives import LogLikelihood
-from verl_vaopd.student.packing import ImageInputs
-from verl_vaopd.trainer.run_log import RunLog
+from verl_vaopd.methods.objectives import LogLikelihood
+from verl_vaopd.model.packing import ImageInputs
+from verl_vaopd.runlog.run_log import RunLog
 
 
 class SupervisedWorker(TrainingWorker):

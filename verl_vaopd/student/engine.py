@@ -12,11 +12,11 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.engine.utils import postprocess_batch_func
 
+from verl_vaopd.methods.objectives import Distillation, LogLikelihood, Outcome, PolicyGradient
+from verl_vaopd.model.forward import install_forward
+from verl_vaopd.model.micro_batches import agreed_plan
+from verl_vaopd.model.packing import Batch, Layout, Row, collate
 from verl_vaopd.student.checkpoint import ShardedCheckpoint
-from verl_vaopd.student.forward import install_forward
-from verl_vaopd.student.micro_batches import agreed_plan
-from verl_vaopd.student.objectives import Distillation, LogLikelihood, Outcome, PolicyGradient
-from verl_vaopd.student.packing import Batch, Layout, Row, collate
 
 DEVICES = ["cuda", "npu", "cpu"]
 
@@ -81,7 +81,7 @@ class PackedQwen3VLEngine(FSDPEngineWithLMHead):
 
 @EngineRegistry.register(model_type="vaopd_student", backend=["fsdp2"], device=DEVICES)
 class StudentEngine(PackedQwen3VLEngine):
-    """Set by its worker: ``objective`` (student/objectives.py), ``vision`` and, for an objective of two views,
+    """Set by its worker: ``objective`` (methods/objectives.py), ``vision`` and, for an objective of two views,
     ``second_view`` (prompt uid -> ImageInputs), ``vocab_size``, ``chunk_size``; for distillation ``teacher_head``
     [rows, Dt]."""
 

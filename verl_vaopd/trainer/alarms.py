@@ -10,7 +10,7 @@ from statistics import median
 
 from torch import Tensor
 
-from verl_vaopd.trainer.config import VAOPDConfig
+from verl_vaopd.settings.config import VAOPDConfig
 
 STOP, SKIP, WARN = "stop", "skip", "warn"
 REPEAT = 10

@@ -19,7 +19,7 @@ def shown(metrics: dict) -> str:
 
 
 def kl_metrics(student: dict) -> dict[str, float]:
-    """Means over tokens, from the sums of :class:`~verl_vaopd.student.objectives.Distillation`."""
+    """Means over tokens, from the sums of :class:`~verl_vaopd.methods.objectives.Distillation`."""
     tokens, high = student["tokens"], student["high_tokens"]
     low_sum = student["kl_sum"] - student["kl_high_sum"]
     return {
@@ -30,7 +30,7 @@ def kl_metrics(student: dict) -> dict[str, float]:
 
 
 def policy_metrics(student: dict) -> dict[str, float]:
-    """Means over tokens, from the sums of :class:`~verl_vaopd.student.objectives.PolicyGradient`."""
+    """Means over tokens, from the sums of :class:`~verl_vaopd.methods.objectives.PolicyGradient`."""
     tokens, masked = student["tokens"], student.get("masked_tokens", 0)
     metrics = {"policy/entropy": student["entropy_sum"] / tokens, "policy/clipped": student["clipped_sum"] / tokens}
     if masked:

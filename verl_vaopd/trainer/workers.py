@@ -15,11 +15,11 @@ from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 import verl_vaopd.student.engine
 import verl_vaopd.teacher.engine  # noqa: F401  (both register their engines)
 from verl_vaopd.algorithm import fused_linear_forward_kl, fused_linear_reverse_kl
-from verl_vaopd.student.objectives import Distillation, PolicyGradient
-from verl_vaopd.teacher.head import load_lm_head
-from verl_vaopd.trainer.config import DISTILLATION, POLICY_GRADIENT, VAOPDConfig
-from verl_vaopd.trainer.loopback import private_socket, register_bound_rendezvous
-from verl_vaopd.trainer.vision import fetch_views
+from verl_vaopd.methods.objectives import Distillation, PolicyGradient
+from verl_vaopd.model.head import load_lm_head
+from verl_vaopd.platform.loopback import private_socket, register_bound_rendezvous
+from verl_vaopd.rollout.image_views import fetch_views
+from verl_vaopd.settings.config import DISTILLATION, POLICY_GRADIENT, VAOPDConfig
 
 
 def init_process_group() -> None:
@@ -150,7 +150,7 @@ class VAOPDWorker(ActorRolloutRefWorker):
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self):
         super().init_model()
-        self.rollout.zmq_handle = private_socket(self.rollout.zmq_handle)  # as in trainer.weight_socket
+        self.rollout.zmq_handle = private_socket(self.rollout.zmq_handle)  # as in rollout.weight_socket
         config: VAOPDConfig = omega_conf_to_dataclass(self.config.vaopd)
         vocab_size = self.config.vaopd_vocab_size
         actor = omega_conf_to_dataclass(self.config.actor)

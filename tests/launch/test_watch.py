@@ -1,0 +1,58 @@
+"""An actor that dies while nobody asks it for anything ends the driver, and is named. Engines: tests/test_kills.py."""
+
+import subprocess
+import sys
+
+import pytest
+
+WATCHED = """
+import os, signal, time, ray
+from verl_vaopd.launch.watch import Watch
+
+@ray.remote
+class Worker:
+    def pid(self):
+        return os.getpid()
+
+@ray.remote
+class Driver:
+    def run(self):
+        time.sleep(600)
+
+    def pid(self):
+        return os.getpid()
+
+ray.init(address="local", num_cpus=8, include_dashboard=False, logging_level="ERROR")
+workers = {name: Worker.options(name=name).remote() for name in ("student_0:0", "teacher_0:0", "of_somebody_else")}
+pids = {name: ray.get(worker.pid.remote()) for name, worker in workers.items()}
+driver = Driver.remote()
+watch, work = Watch(driver, every_s=0.5), driver.run.remote()
+
+os.kill(pids["of_somebody_else"], signal.SIGKILL)
+assert not ray.wait([work], timeout=4)[0] and not watch.died
+os.kill(pids["student_0:0"], signal.SIGKILL)
+try:
+    ray.get(work, timeout=60)
+except ray.exceptions.ActorDiedError as error:
+    print(watch.last_look(error))
+
+driver = Driver.remote()
+pid, watch, work = ray.get(driver.pid.remote()), Watch(driver), driver.run.remote()
+os.kill(pid, signal.SIGKILL)
+try:
+    ray.get(work, timeout=60)
+except ray.exceptions.ActorDiedError as error:
+    print(watch.last_look(error))
+"""
+
+
+@pytest.mark.stack
+def test_a_worker_that_dies_ends_the_driver_and_is_named():
+    start = "from verl_vaopd.launch.supervisor import run_supervised"
+    supervise = f"import sys; {start}; sys.exit(run_supervised(sys.argv[1:]))"
+    command = [sys.executable, "-c", supervise, sys.executable, "-c", WATCHED]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert "student_0:0 died: " in result.stdout and "pid: " in result.stdout  # with what Ray knows of it
+    assert "the driver died: " in result.stdout
+    assert "teacher_0:0" not in result.stdout

@@ -1,0 +1,210 @@
+"""Wrong settings and misspelt keys are refused before anything starts; every shipped YAML composes."""
+
+import copy
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from verl_vaopd.checks.host_values import check_host_values
+from verl_vaopd.checks.start import check
+from verl_vaopd.settings.compose import compose, instantiate
+from verl_vaopd.settings.config import PAPOConfig, TeacherConfig, VAOPDConfig, validate_host_settings
+
+REQUIRED = [
+    "vaopd.teacher.path=teacher",
+    "actor_rollout_ref.model.path=student",
+    "data.train_files=train.parquet",
+    "data.val_files=val.parquet",
+]
+CONFIGS = sorted(p.stem for p in (Path(__file__).parents[2] / "verl_vaopd" / "config").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_shipped_configs_compose_and_are_valid(name):
+    config = compose(name, REQUIRED)
+    check_host_values(config)
+    validate_host_settings(config)
+    vaopd = instantiate(config)
+    # The paper's settings (Section 4.1 and its appendix), in every shipped config.
+    assert (vaopd.temperature, vaopd.eps, vaopd.high_fraction, vaopd.high_weight) == (1.0, 1e-6, 0.2, 0.5)
+    assert vaopd.degradation_ratio == 0.10 and config.actor_rollout_ref.rollout.n == 4
+    assert config.data.train_batch_size == 16
+    optim = config.actor_rollout_ref.actor.optim
+    assert (list(optim.betas), optim.weight_decay, optim.clip_grad) == ([0.9, 0.95], 0.1, 1.0)
+
+
+def test_required_settings_that_are_missing_are_named():
+    with pytest.raises(ValueError, match="not set: vaopd.teacher.path$"):
+        compose("tiny_cpu", REQUIRED[1:])
+
+
+def test_yaml_and_dataclass_hold_the_same_fields():
+    section = compose("vaopd_trainer", REQUIRED).vaopd
+    assert set(section) - {"_target_"} == set(VAOPDConfig.__dataclass_fields__)
+    assert set(section.teacher) - {"_target_"} == set(TeacherConfig.__dataclass_fields__)
+    assert set(section.papo) - {"_target_"} == set(PAPOConfig.__dataclass_fields__)
+    assert instantiate(compose("vaopd_trainer", REQUIRED)).papo == PAPOConfig()
+
+
+@pytest.mark.parametrize(
+    "override, says",
+    [
+        ("vaopd.lamda=0.5", "vaopd.lamda"),
+        ("vaopd.high_fractoin=0.5", "Did you mean vaopd.high_fraction?"),
+        ("actor.optim.lr=1", "Did you mean actor_rollout_ref.actor.optim.lr or"),
+        ("vaopd=null", "not set: vaopd.teacher.path"),
+        ("+vaopd.lamda=0.5", "lamda"),
+        ("vaopd.method=vaopdd", "vaopd.method='vaopdd'"),
+        ("vaopd.method=offpolicy_kd", "vaopd.answers=None: the folder that `verl-vaopd answers` made"),
+        ("vaopd.papo.perception_weight=-1", "vaopd.papo.perception_weight=-1"),
+        ("vaopd.papo.mask_ratio=0", "vaopd.papo.mask_ratio=0"),
+        ("vaopd.temperature=0", "vaopd.temperature=0"),
+        ("vaopd.eps=-1", "vaopd.eps=-1"),
+        ("vaopd.high_fraction=1.0", "vaopd.high_fraction=1.0"),
+        ("vaopd.high_weight=true", "vaopd.high_weight=True"),
+        ("vaopd.degradation=blur", "vaopd.degradation='blur'"),
+        ("vaopd.score=both", "vaopd.score='both'"),
+        ("vaopd.mask_tokens=some", "vaopd.mask_tokens='some'"),
+        ("vaopd.mask_tokens=random", "vaopd.mask_tokens='random': 'none', unless vaopd.method=opd"),
+        ("vaopd.mask_fraction=0", "vaopd.mask_fraction=0"),
+        ("vaopd.log_validation_rollouts=-1", "vaopd.log_validation_rollouts=-1"),
+        ("vaopd.degradation_ratio=1.5", "vaopd.degradation_ratio=1.5"),
+        ("vaopd.chunk_size=0", "vaopd.chunk_size=0"),
+        ("vaopd.rollout_weighting=maybe", "vaopd.rollout_weighting='maybe'"),
+        ("vaopd.degraded_view=false", "vaopd.degraded_view=False: true: vaopd weighs"),
+        ("vaopd.teacher.placement=elsewhere", "vaopd.teacher.placement='elsewhere'"),
+        ("vaopd.teacher.dtype=fp8", "vaopd.teacher.dtype='fp8'"),
+        ("vaopd.teacher.path=''", "vaopd.teacher.path"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(override, says):
+    with pytest.raises(ValueError, match="(?s)" + says.replace(".", r"\.").replace("?", r"\?")):
+        instantiate(compose("tiny_cpu", [*REQUIRED, override]))
+
+
+@pytest.mark.parametrize(
+    "override, says",
+    [
+        ("actor_rollout_ref.actor.ppo_epochs=2", "ppo_epochs=2"),
+        ("actor_rollout_ref.actor.ppo_mini_batch_size=6", "ppo_mini_batch_size=6.*divisor"),
+        ("actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", "ulysses.*divisor of the 1 devices"),
+        ("actor_rollout_ref.model.use_remove_padding=false", "use_remove_padding=False"),
+        ("actor_rollout_ref.actor.ppo_max_token_len_per_gpu=319", "319.*320 or more"),
+        ("vaopd.teacher.max_token_len_per_gpu=639", "639.*640 or more"),
+        ("actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=fp16", "fp16"),
+        ("actor_rollout_ref.actor.strategy=fsdp", "strategy='fsdp'"),
+        ("actor_rollout_ref.rollout.logprobs_mode=processed_logprobs", "raw_logprobs"),
+        ("data.filter_overlong_prompts=true", "filter_overlong_prompts"),
+        ("data.val_batch_size=8", "val_batch_size=8"),
+    ],
+)
+def test_host_settings_that_would_change_the_loss_are_refused(override, says):
+    with pytest.raises(ValueError, match=says):
+        validate_host_settings(compose("tiny_cpu", [*REQUIRED, override]))
+
+
+@pytest.mark.parametrize(
+    "method, override, says",
+    [
+        ("grpo", "actor_rollout_ref.actor.ppo_mini_batch_size=8", "ppo_mini_batch_size=8: must be 16 .* with grpo"),
+        ("grpo", "actor_rollout_ref.actor.loss_agg_mode=token-sum", "loss_agg_mode='token-sum'"),
+        ("papo", "actor_rollout_ref.actor.policy_loss.loss_mode=gspo", "loss_mode='gspo': must be 'vanilla' with papo"),
+        ("papo", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=639", "639: must be 640 or more: .* under 2 views"),
+    ],
+)
+def test_host_settings_that_a_policy_gradient_cannot_have_are_refused(method, override, says):
+    with pytest.raises(ValueError, match=says):
+        validate_host_settings(compose("tiny_cpu", [*REQUIRED, f"vaopd.method={method}", override]))
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return compose("tiny_cpu", REQUIRED)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("actor_rollout_ref.actor.optim.lr", float("nan")),
+        ("actor_rollout_ref.actor.optim.lr", 0),
+        ("actor_rollout_ref.actor.optim.lr", "1e-6"),
+        ("actor_rollout_ref.actor.optim.betas", [0.9, 1.0]),
+        ("actor_rollout_ref.actor.optim.lr_scheduler_type", "linear"),
+        ("actor_rollout_ref.rollout.n", 0),
+        ("actor_rollout_ref.rollout.n", 2.0),
+        ("actor_rollout_ref.rollout.temperature", float("inf")),
+        ("actor_rollout_ref.rollout.top_p", 1.5),
+        ("actor_rollout_ref.rollout.prompt_length", 255),
+        ("actor_rollout_ref.rollout.max_model_len", 319),
+        ("actor_rollout_ref.rollout.gpu_memory_utilization", -0.5),
+        ("actor_rollout_ref.rollout.val_kwargs.n", None),
+        ("actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image", "two"),
+        ("actor_rollout_ref.model.custom_chat_template", "{{ messages }}"),
+        ("data.train_batch_size", -16),
+        ("data.max_prompt_length", 10**30),
+        ("data.image_key", None),
+        ("trainer.save_freq", 0),
+        ("trainer.total_training_steps", -1),
+        ("trainer.nnodes", True),
+        ("trainer.n_gpus_per_node", "8"),
+        ("trainer", 3),
+    ],
+)
+def test_impossible_values_of_the_hosts_settings_are_named(tiny, name, value):
+    config = copy.deepcopy(tiny)
+    OmegaConf.update(config, name, value, merge=False, force_add=True)
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+        check_host_values(config)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("vaopd.temperature", float("nan")),
+        ("vaopd.temperature", float("inf")),
+        ("vaopd.papo.entropy_weight", float("nan")),
+        ("vaopd.mask_seed", True),
+        ("vaopd.max_drift", 0),
+        ("vaopd.output_dir", 3),
+        ("vaopd.papo", None),
+        ("vaopd.teacher", 3),
+        ("vaopd.degradation", ["blank"]),
+        ("vaopd.teacher.fsdp_size", 0),
+        ("vaopd.teacher.param_offload", 1),
+        ("vaopd", None),
+    ],
+)
+def test_impossible_values_of_the_own_section_are_named(tiny, name, value):
+    config = copy.deepcopy(tiny)
+    OmegaConf.update(config, name, value, merge=False, force_add=True)
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+        instantiate(config)
+
+
+def test_papo_wants_both_views_of_a_token_on_one_rank():
+    spread = ["actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", "trainer.n_gpus_per_node=2"]
+    validate_host_settings(compose("tiny_cpu", [*REQUIRED, "vaopd.method=grpo", *spread]))
+    with pytest.raises(ValueError, match="1 with papo"):
+        validate_host_settings(compose("tiny_cpu", [*REQUIRED, "vaopd.method=papo", *spread]))
+
+
+def test_base_only_evaluates():
+    trainer = compose("tiny_cpu", [*REQUIRED, "vaopd.method=base", "trainer.val_before_train=false"]).trainer
+    assert trainer.val_only and trainer.val_before_train
+
+
+def test_mini_batches_must_divide_by_the_ranks():
+    overrides = [*REQUIRED, "actor_rollout_ref.actor.ppo_mini_batch_size=1"]
+    with pytest.raises(ValueError, match="8 data-parallel ranks"):
+        validate_host_settings(compose("tiny_cpu", [*overrides, "trainer.n_gpus_per_node=8"]))
+    spread = "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2"
+    validate_host_settings(compose("tiny_cpu", [*overrides, "trainer.n_gpus_per_node=8", spread]))
+
+
+def test_what_the_host_refuses_is_a_refusal_too():
+    config = compose(
+        "tiny_cpu", [*REQUIRED, "actor_rollout_ref.actor.use_dynamic_bsz=false", "trainer.n_gpus_per_node=7"]
+    )
+    with pytest.raises(ValueError, match="verl refuses the config"):
+        check(config)

@@ -1,0 +1,1 @@
+"""From the command to a driver on Ray, and looking after it."""

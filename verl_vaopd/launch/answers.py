@@ -1,0 +1,71 @@
+"""``verl-vaopd answers key=value ...``: the teacher answers every training prompt; arguments are those of a run."""
+
+import os
+import sys
+
+HELP = """usage: verl-vaopd answers [--config-name NAME] [key=value ...]
+
+Has the teacher answer every prompt of data.train_files, rollout.n times, with vLLM on this machine, under the sampling
+settings of the student's rollouts. What the methods offpolicy_kd and cot_sft learn from. Arguments are those of
+verl-vaopd train; vaopd.answers names the folder to write. A call that was stopped goes on where it stopped.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0 done, 2 refused."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if "--help" in argv or "-h" in argv:
+        print(HELP, end="")
+        return 0
+    from verl_vaopd.launch.supervisor import current_process_is_supervised, run_supervised
+
+    if not current_process_is_supervised():
+        env = {**os.environ, "VAOPD_SUPERVISED": "1"}
+        return run_supervised([sys.executable, "-m", "verl_vaopd.launch.answers", *argv], env=env)
+    from verl_vaopd.launch.main import parse_arguments
+    from verl_vaopd.platform.loopback import LOOPBACK
+    from verl_vaopd.settings.compose import compose
+
+    try:
+        config_name, _, overrides = parse_arguments(argv)
+        config = compose(config_name, overrides)
+        settings_of_workers = config.ray_kwargs.ray_init.get("runtime_env", {}).get("env_vars", {})
+        for name, value in {**LOOPBACK, **settings_of_workers}.items():  # before verl and vLLM are imported
+            os.environ.setdefault(name, str(value))
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        manifest = answer(config)
+    except ValueError as error:
+        print(f"verl-vaopd answers: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"{config.vaopd.answers}: {manifest['answers']} answers to {manifest['prompts']} prompts, "
+        f"{manifest['accuracy']:.1%} right, {manifest['tokens_mean']:.0f} tokens on average"
+    )
+    return 0
+
+
+def answer(config) -> dict:
+    """Check, then sample what is not there yet. Returns the manifest's figures."""
+    from verl.trainer.ppo.utils import create_rl_dataset
+
+    from verl_vaopd.answers.sampling import answer_settings, sample_answers
+    from verl_vaopd.answers.store import AnswerWriter
+    from verl_vaopd.checks.models import check_models
+    from verl_vaopd.checks.rows import check_rows, image_limit
+    from verl_vaopd.rollout.image_views import degradation_of
+    from verl_vaopd.settings.compose import instantiate
+
+    vaopd, data = instantiate(config), config.data
+    if not vaopd.answers:
+        raise ValueError("vaopd.answers is not set: name the folder to write")
+    processor = check_models(config.actor_rollout_ref.model.path, vaopd.teacher.path)
+    check_rows(data.train_files, "data.train_files", processor, data, degradation_of(vaopd), image_limit(config))
+    dataset = create_rl_dataset(
+        data.train_files, data, processor.tokenizer, processor, max_samples=data.train_max_samples
+    )
+    writer = AnswerWriter(vaopd.answers, answer_settings(config, len(dataset)))
+    return sample_answers(config, dataset, processor, writer, say=lambda line: print(line, flush=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

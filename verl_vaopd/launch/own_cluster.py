@@ -1,0 +1,55 @@
+"""The environment of a Ray cluster that a run starts for itself, on this machine."""
+
+import os
+import secrets
+import tempfile
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from verl_vaopd.platform.loopback import LOOPBACK, private_folder
+
+
+def keep_private(environ: MutableMapping[str, str]) -> None:
+    """Loopback, a token and a folder of the user's own; what is set already stays, but for the token.
+
+    Raises:
+        ValueError: RAY_AUTH_MODE switches Ray's tokens off, or the folder cannot be made private.
+    """
+    mode = environ.get("RAY_AUTH_MODE", "token")
+    if mode.lower() != "token":
+        raise ValueError(
+            f"RAY_AUTH_MODE={mode!r}: unset it; without a token anyone on this machine may run code as you"
+        )
+    folder = private_folder()
+    defaults = {
+        **LOOPBACK,
+        # Ray's name for a cluster of this machine alone: every daemon then binds to loopback.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_TMPDIR": folder,  # Ray lets everybody write to its own
+        "VLLM_RPC_BASE_PATH": folder,
+        # Of the tasks that Ray's head remembers for its dashboard, by default 100,000: 0.5 MB a step on tiny models.
+        "RAY_task_events_max_num_task_in_gcs": "5000",
+    }
+    environ.update({name: value for name, value in defaults.items() if name not in environ})
+    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(environ):
+        keep_token_private(Path.home() / ".ray" / "auth_token")
+
+
+def keep_token_private(path: Path) -> None:
+    """Ray's token file, readable by the user alone. Ray itself would make it readable by everybody."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        with tempfile.NamedTemporaryFile("w", dir=path.parent) as file:  # mode 0600
+            file.write(secrets.token_hex(32))
+            file.flush()
+            try:
+                os.link(file.name, path)  # another run may have been faster: its token stays
+            except FileExistsError:
+                pass
+    path.chmod(0o600)
+
+
+def ray_logs(environ: MutableMapping[str, str]) -> str:
+    """Where Ray writes the logs of all workers."""
+    return os.path.join(environ.get("RAY_TMPDIR", "/tmp"), "ray", "session_latest", "logs")

@@ -1,0 +1,97 @@
+"""Shared memory of a run has the run's name, so that what killed processes leave can be removed.
+
+vLLM's processes talk through segments in /dev/shm, 400 MB for each engine. Python's resource tracker removes those of
+a process that dies, but Ray kills the tracker with the actor that it belongs to. A process that holds the variable
+``VAOPD_SEGMENT_PREFIX`` names its segments by it; whoever set it removes them when all such processes have ended.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from multiprocessing import current_process, shared_memory
+from pathlib import Path
+
+import psutil
+
+from verl_vaopd.platform.loopback import private_folder
+
+SEGMENT_PREFIX = "VAOPD_SEGMENT_PREFIX"
+WEIGHTS = "verl_weights_"
+"""verl's own name for weights on their way to vLLM: such a segment is a run's if it is no older and nobody holds it."""
+_FOLDER = Path("/dev/shm")
+
+
+def name_segments(prefix: str) -> None:
+    """Give segments and semaphores that this process makes, and that have no name of their own, the prefix.
+
+    Raises:
+        RuntimeError: this Python keeps the prefix elsewhere.
+    """
+    if not hasattr(shared_memory, "_SHM_NAME_PREFIX"):
+        raise RuntimeError("multiprocessing.shared_memory has no _SHM_NAME_PREFIX: segments cannot be named")
+    shared_memory._SHM_NAME_PREFIX = f"/{prefix}"
+    current_process()._config["semprefix"] = f"/{prefix}"
+
+
+@contextlib.contextmanager
+def removed_segments() -> Iterator[str]:
+    """A prefix for the segments of processes that all end within the block; at its end the segments are removed.
+
+    So are, before it, those of a block whose own process was killed: it held a lock on a file of its prefix's name.
+    """
+    claims = Path(private_folder()) / "segments"
+    claims.mkdir(exist_ok=True)
+    for claim in claims.iterdir():
+        _remove_if_abandoned(claim)
+    prefix = _new_prefix()
+    with open(claims / prefix, "w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        try:
+            yield prefix
+        finally:
+            _remove(claims / prefix)
+
+
+def _new_prefix() -> str:
+    while True:
+        prefix = f"va{secrets.token_hex(2)}_"  # Python's names have 14 characters with the slash before them
+        if not list(_FOLDER.glob(f"{prefix}*")):
+            return prefix
+
+
+def _remove_if_abandoned(claim: Path) -> None:
+    try:
+        f = open(claim)
+    except FileNotFoundError:  # its run has ended meanwhile
+        return
+    with f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # its run is on
+            return
+        if os.fstat(f.fileno()).st_nlink:  # else another run was faster
+            _remove(claim)
+
+
+def _remove(claim: Path) -> None:
+    for pattern in (f"{claim.name}*", f"sem.{claim.name}*"):
+        for left in _FOLDER.glob(pattern):
+            left.unlink(missing_ok=True)
+    since = claim.stat().st_mtime
+    for left in _FOLDER.glob(f"{WEIGHTS}*"):
+        with contextlib.suppress(FileNotFoundError):
+            status = left.stat()
+            if status.st_uid == os.getuid() and status.st_ctime >= since and not _is_mapped(left):
+                left.unlink()
+    claim.unlink()
+
+
+def _is_mapped(segment: Path) -> bool:
+    """Whether a process of this user holds the segment."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if str(segment) in Path(f"/proc/{process.pid}/maps").read_text():
+                return True
+    return False

@@ -1,0 +1,1 @@
+"""What teacher and student both run: packing, attention, forward, head."""

@@ -1,0 +1,66 @@
+"""The teacher's output head, read from its checkpoint: the student side applies it to the teacher's hidden states."""
+
+import json
+import os
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import safe_open
+
+from verl_vaopd.model.safe_weights import require_safetensors
+
+HEAD_NAMES = ("lm_head.weight", "model.language_model.embed_tokens.weight")  # the second when the two are tied
+
+
+def local_checkpoint(path: str) -> str:
+    """The local folder of a checkpoint: ``path`` itself if it is a folder, else the hub's model of that name.
+
+    Raises:
+        ValueError: no such folder, and the hub's model cannot be had; or its weights are not in safetensors format.
+    """
+    folder = path
+    if not os.path.isdir(path):
+        try:
+            folder = snapshot_download(path, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"])
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+            raise ValueError(
+                f"{path} is no folder here and cannot be had from the Hugging Face hub: {error}"
+            ) from error
+    require_safetensors(folder)
+    return folder
+
+
+def is_here(path: str) -> bool:
+    """Whether the checkpoint ``path`` is a folder or in the hub's cache; asks no network."""
+    if os.path.isdir(path):
+        return True
+    try:
+        snapshot_download(path, local_files_only=True)
+    except (LocalEntryNotFoundError, HFValidationError):
+        return False
+    return True
+
+
+def load_lm_head(path: str) -> torch.Tensor:
+    """Read ``lm_head`` (or the input embedding it is tied to) from a safetensors checkpoint.
+
+    Returns:
+        [rows, Dt], in the checkpoint's dtype; rows may exceed the tokenizer's ids.
+    Raises:
+        ValueError: no safetensors file in ``path``, or none of them holds a head.
+    """
+    path = local_checkpoint(path)
+    index = os.path.join(path, "model.safetensors.index.json")
+    single = os.path.join(path, "model.safetensors")
+    if os.path.exists(index):
+        with open(index) as f:
+            files = json.load(f)["weight_map"]
+    else:
+        with safe_open(single, framework="pt") as f:
+            files = dict.fromkeys(f.keys(), "model.safetensors")
+    for name in HEAD_NAMES:
+        if name in files:
+            with safe_open(os.path.join(path, files[name]), framework="pt") as f:
+                return f.get_tensor(name)
+    raise ValueError(f"{path} holds none of {', '.join(HEAD_NAMES)}: is it a Qwen3-VL checkpoint?")

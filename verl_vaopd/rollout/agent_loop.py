@@ -1,0 +1,156 @@
+"""Rollout side: the two views of a prompt's images are made here, once per prompt, before its K rollouts start."""
+
+import asyncio
+import hashlib
+import random
+from functools import cached_property, partial
+
+import ray
+import transfer_queue as tq
+from verl.experimental.agent_loop import AgentLoopOutput
+from verl.trainer.ppo.v1 import AgentLoopManagerTQ
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
+from verl.utils.config import omega_conf_to_dataclass
+from verl.utils.model import compute_position_id_with_mask
+
+from verl_vaopd.algorithm import blacken_patches
+from verl_vaopd.answers.store import StoredAnswers
+from verl_vaopd.data.dataset import images_of
+from verl_vaopd.rollout.image_views import budgeted, degradation_of, encode_views, put_views
+from verl_vaopd.rollout.replay import STORED_ANSWER
+from verl_vaopd.runlog.run_log import RunLog
+from verl_vaopd.settings.config import VAOPDConfig
+
+
+def without_images(messages: list[dict]) -> list[dict]:
+    """A chat whose image parts no longer hold the image."""
+    return [
+        {
+            **message,
+            "content": [{"type": "image"} if part["type"] == "image" else part for part in message["content"]]
+            if isinstance(message["content"], list)
+            else message["content"],
+        }
+        for message in messages
+    ]
+
+
+def _name(row: dict) -> str:
+    return (row.get("extra_info") or {}).get("id", f"index {row.get('index')}")
+
+
+def seed_of(seed: int, prompt: str, session: int) -> int:
+    """A rollout's own seed, 0 to 2^31 - 1: the same whenever the step is done, another for every sibling."""
+    digest = hashlib.sha256(f"{seed}/{prompt}/{session}".encode()).digest()
+    return int.from_bytes(digest[:4], "little") & 0x7FFFFFFF
+
+
+# The host publishes its worker as a Ray actor class; a Ray actor class cannot be subclassed, the class in it can.
+class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
+    """The host's worker, with image tensors stored per prompt instead of per rollout."""
+
+    @cached_property
+    def vaopd(self) -> VAOPDConfig:
+        return omega_conf_to_dataclass(self.config.vaopd)
+
+    @cached_property
+    def answers(self) -> StoredAnswers:
+        return StoredAnswers(self.vaopd.answers)
+
+    async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
+        """Before the host's: encode both views and store them under the prompt's uid."""
+        try:
+            images = images_of(prompt["raw_prompt"])
+            if images:
+                views = await asyncio.get_running_loop().run_in_executor(
+                    None,
+                    encode_views,
+                    images,
+                    budgeted(self.processor, self.config.data),
+                    self._second_view(trajectory),
+                )
+                await put_views(prompt["uid"], views)
+        except Exception as error:
+            # This coroutine is nobody's: an error that left it would leave the driver waiting for the prompt.
+            self._report(prompt, error)
+            partition = "val" if trajectory["validate"] else "train"
+            await tq.async_kv_put(key=prompt["uid"], partition_id=partition, tag={"status": "failure"})
+            return
+        await super()._run_prompt(prompt, sampling_params, trajectory, trace)
+
+    def _second_view(self, trajectory: dict):
+        """How the second view of an image is made: degraded for the teacher, masked for PAPO; None: there is none."""
+        settings = self.vaopd
+        if settings.scores_va:
+            return degradation_of(settings)
+        if settings.method == "papo" and not trajectory["validate"]:
+            # Drawn anew whenever the prompt is met, and the same when a step is run again.
+            rng = random.Random(f"{self.config.data.seed}/{trajectory['step']}/{trajectory['sample_index']}")
+            return partial(
+                blacken_patches, rng=rng, ratio=settings.papo.mask_ratio, patch_size=settings.papo.mask_patch_size
+            )
+        return None
+
+    async def _run_agent_loop(self, sampling_params, trajectory, **kwargs):
+        """The host's, whose errors reach the person who watches; the driver then stops for want of rollouts.
+
+        Off-policy, training answers are the teacher's stored ones instead of the student's samples.
+        """
+        try:
+            if self.vaopd.method == "offpolicy_kd" and not trajectory["validate"]:
+                kwargs["agent_name"] = STORED_ANSWER
+                kwargs["stored_answer"] = self.answers.of(kwargs["extra_info"]["id"], kwargs["session_id"])
+            if self.vaopd.seed_rollouts:
+                prompt = f"val/{trajectory['sample_index']}" if trajectory["validate"] else kwargs["uid"]
+                seed = seed_of(self.config.actor_rollout_ref.rollout.seed, prompt, kwargs["session_id"])
+                sampling_params = {**sampling_params, "seed": seed}
+            return await super()._run_agent_loop(sampling_params, trajectory, **kwargs)
+        except Exception as error:
+            self._report(kwargs, error)
+            raise
+
+    def _report(self, row: dict, error: Exception) -> None:
+        RunLog(self.config.vaopd.output_dir).say(f"rollout of row {_name(row)} failed: {type(error).__name__}: {error}")
+
+    def _alarm_of_empty(self, prompt_ids: list[int], row: dict) -> None:
+        """Where the driver, which then stops for want of rollouts, cannot see it."""
+        log, step = RunLog(self.config.vaopd.output_dir), row["global_steps"]
+        sample = {"id": _name(row), "question": self.tokenizer.decode(prompt_ids), "tokens": [], "token_ids": []}
+        log.alarm(step, "empty_rollout", "vLLM returned a response without any token: the run stops", [sample])
+        log.metrics({"step": step, "alarms": ["empty_rollout"]})
+
+    async def _agent_loop_postprocess(self, output: AgentLoopOutput | list, validate: bool, **kwargs) -> None:
+        """Before the host's: a rollout row keeps the chat's text, not its images."""
+        kwargs.pop("stored_answer", None)
+        kwargs["raw_prompt"] = without_images(kwargs["raw_prompt"])
+        limit = self.rollout_config.prompt_length
+        for part in output if isinstance(output, list) else [output]:
+            if not part.response_ids:
+                self._alarm_of_empty(part.prompt_ids, kwargs)
+                raise RuntimeError("vLLM returned a response without any token")
+            if len(part.prompt_ids) >= limit:  # the host cuts a text-only prompt to the limit, silently
+                raise ValueError(
+                    f"the prompt has {limit} tokens or more, data.max_prompt_length is {limit}: raise it above the "
+                    "longest prompt or take the row out (prompts are never cut)"
+                )
+        await super()._agent_loop_postprocess(output, validate, **kwargs)
+
+    def _compute_multi_modal_inputs(self, output, input_ids) -> dict:
+        """Differs from the host's: no processor pass and no pixel values per rollout (see ``rollout.image_views``)."""
+        return {}
+
+    def _compute_position_ids(self, input_ids, attention_mask, multi_modal_inputs, mm_processor_kwargs=None):
+        """Differs from the host's: plain positions, which no engine of this package reads.
+
+        The engines derive multimodal positions from token ids and image grids. The host's 3-D position ids cannot be
+        stored safely: rows of equal length are nested along the wrong dimension.
+        """
+        return compute_position_id_with_mask(attention_mask)
+
+
+class VisionAgentLoopManager(AgentLoopManagerTQ):
+    """The host's manager with the worker above (``rollout.agent.agent_loop_manager_class``)."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.agent_loop_workers_class = ray.remote(VisionAgentLoopWorker)
