@@ -5,7 +5,7 @@ Imported into the workers by ``actor_rollout_ref.model.external_lib``, for compa
 
 from dataclasses import replace
 
-from verl_vaopd.student.engine import PackedQwen3VLEngine
+from verl_vaopd.model.engine import PackedQwen3VLEngine
 
 run_rows = PackedQwen3VLEngine.run_rows
 

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from verl_vaopd.data.synthetic_geometry import make_row
+from verl_vaopd.rollout import agent_loop
 from verl_vaopd.rollout.agent_loop import VisionAgentLoopWorker, without_images
 from verl_vaopd.rollout.image_views import encode_views, thumbnail
 from verl_vaopd.settings.config import TeacherConfig, VAOPDConfig
 from verl_vaopd.tiny.processor import make_processor
-from verl_vaopd.rollout import agent_loop
 
 
 def chat():

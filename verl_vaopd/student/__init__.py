@@ -1,1 +1,1 @@
-"""FSDP student: one packed Qwen3-VL forward whose loss is the weighted full-vocabulary reverse KL."""
+"""FSDP student: what its optimiser steps on, and its checkpoints."""

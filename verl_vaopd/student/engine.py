@@ -1,82 +1,17 @@
 """FSDP student engine: minimises its method's objective, a weighted sum over response tokens."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
 from tensordict import TensorDict
-from verl.utils import tensordict_utils as tu
-from verl.utils.device import get_device_id, get_device_name
+from verl.utils.device import get_device_id
 from verl.utils.metric import Metric
 from verl.workers.engine.base import EngineRegistry
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
-from verl.workers.engine.utils import postprocess_batch_func
 
 from verl_vaopd.methods.objectives import Distillation, LogLikelihood, Outcome, PolicyGradient
-from verl_vaopd.model.forward import install_forward
-from verl_vaopd.model.micro_batches import agreed_plan
-from verl_vaopd.model.packing import Batch, Layout, Row, collate
+from verl_vaopd.model.engine import DEVICES, PackedQwen3VLEngine, rows_of
+from verl_vaopd.model.packing import Batch
 from verl_vaopd.student.checkpoint import ShardedCheckpoint
-
-DEVICES = ["cuda", "npu", "cpu"]
-
-
-class PackedQwen3VLEngine(FSDPEngineWithLMHead):
-    """What the student's and the teacher's engine share: module, micro-batches and one forward of rows."""
-
-    views = 1  # under which each row runs in one forward
-
-    def _build_module(self):
-        # The registry key of this engine is not a model type of the host: it loads what "language_model" loads.
-        self.model_config.model_type = "language_model"
-        # The host would slice the inputs for sequence parallelism; this package's attention and packing do.
-        ranks, self.ulysses_sequence_parallel_size = self.ulysses_sequence_parallel_size, 1
-        module = super()._build_module()
-        self.ulysses_sequence_parallel_size = ranks
-        if module.config.model_type != "qwen3_vl":
-            raise ValueError(
-                f"{self.model_config.path}: model type {module.config.model_type!r} is not supported; "
-                "teacher and student must be Qwen3-VL (qwen3_vl)"
-            )
-        heads = module.config.text_config.num_key_value_heads
-        if heads % ranks:
-            raise ValueError(
-                f"ulysses_sequence_parallel_size={ranks}: must divide the {heads} key-value heads of "
-                f"{self.model_config.path}"
-            )
-        self.layout = Layout.of(module.config)
-        install_forward(module)
-        return module
-
-    def forward_backward_batch(self, data: TensorDict, loss_function, forward_only=False):
-        """Differs from the host's: a micro-batch holds siblings together and counts their prompt once, and nothing is
-        normalised by token counts (the token weights hold every normalisation)."""
-        if tu.get_non_tensor_data(data, key="use_dynamic_bsz", default=True):
-            budget = data["max_token_len_per_gpu"] * self.ulysses_sequence_parallel_size // self.views
-            plan = agreed_plan(rows_of(data, self.vision), budget, self.get_data_parallel_group())
-        else:
-            plan = torch.arange(len(data)).split(data["micro_batch_size_per_gpu"])
-            plan = [indices.tolist() for indices in plan]
-        outputs = []
-        for number, indices in enumerate(plan):
-            last = number == len(plan) - 1
-            sync = nullcontext() if forward_only else self._gradient_sync_context(is_last_micro_batch=last)
-            with torch.set_grad_enabled(not forward_only), sync, torch.profiler.record_function(f"micro_batch{number}"):
-                micro_batch = tu.index_select_tensor_dict(data, indices)
-                loss, output = self.forward_step(micro_batch, loss_function, forward_only)
-                if not forward_only:
-                    loss.backward()
-            outputs.append(output)
-        tu.assign_non_tensor(data, use_dynamic_bsz=True)  # the outputs are in the plan's order: have them put back
-        return postprocess_batch_func(outputs, plan, data)
-
-    def run_rows(self, rows: list[Row], head_fn):
-        """One forward over ``rows``. Returns the :class:`Batch` and what ``head_fn(batch, hidden, head)`` returns."""
-        batch = collate(rows, self.layout, get_device_id(), self.ulysses_parallel_group)
-        dtype = self._autocast_dtype
-        autocast = nullcontext() if dtype == torch.float32 else torch.autocast(get_device_name(), dtype=dtype)
-        with autocast:
-            return batch, self.module(**batch.model_inputs, head_fn=lambda h, w: head_fn(batch, h, w))
 
 
 @EngineRegistry.register(model_type="vaopd_student", backend=["fsdp2"], device=DEVICES)
@@ -171,11 +106,3 @@ def as_sampled(log_probs, hidden, head, token_ids, banned: list[int]) -> torch.T
     banned_logits = (hidden @ head[banned].t()).float()
     mass = (banned_logits - (token_logits - log_probs)[:, None]).exp().sum(-1)
     return log_probs - torch.log1p(-mass.clamp(max=1 - 1e-6))
-
-
-def rows_of(micro_batch: TensorDict, vision: dict) -> list[Row]:
-    """The rollouts of a micro-batch as rows; images by the prompt's uid, for rows whose prompt has any."""
-    lengths = micro_batch["response_mask"].offsets().diff().tolist()
-    input_ids = micro_batch["input_ids"].unbind()
-    uids = list(micro_batch["uid"])
-    return [Row(ids.cpu(), length, vision.get(uid)) for ids, length, uid in zip(input_ids, lengths, uids, strict=True)]

@@ -6,8 +6,8 @@ from verl.utils.device import get_device_id
 from verl.workers.engine.base import EngineRegistry
 
 from verl_vaopd.algorithm import fused_linear_view_kl, token_log_probs
+from verl_vaopd.model.engine import DEVICES, PackedQwen3VLEngine, rows_of
 from verl_vaopd.model.packing import Batch
-from verl_vaopd.student.engine import DEVICES, PackedQwen3VLEngine, rows_of
 
 
 @EngineRegistry.register(model_type="vaopd_teacher", backend=["fsdp2"], device=DEVICES)
