@@ -31,8 +31,10 @@ def rank_program(rank: int, world: int, folder: str) -> None:
 
     from benchmarks.measure import peak_resident_memory
     from benchmarks.teacher_scoring import VOCAB_SIZE, make_rollouts
+    from verl_vaopd.methods import method_of
     from verl_vaopd.model.head import load_lm_head
-    from verl_vaopd.settings.config import TeacherConfig
+    from verl_vaopd.settings.config import VAOPDConfig
+    from verl_vaopd.settings.teacher import TeacherConfig
     from verl_vaopd.teacher.engine import TeacherEngine
     from verl_vaopd.trainer.workers import StudentTrainingWorker
 
@@ -67,6 +69,7 @@ def rank_program(rank: int, world: int, folder: str) -> None:
     teacher_config = TeacherConfig(path=f"{folder}/teacher", dtype="fp32")
     teacher = TeacherEngine(model("teacher"), teacher_config.engine_config(), None, CheckpointConfig())
     teacher.initialize()
+    teacher.method = method_of(VAOPDConfig(teacher=teacher_config, output_dir=folder))
     for engine in (worker.engine, teacher):
         engine.vocab_size, engine.chunk_size = VOCAB_SIZE, 64
 

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from tests.stack import ROOT, run
 from verl_vaopd.checks.start import check
 from verl_vaopd.diagnostics.labels import ORDER, label_of
+from verl_vaopd.methods import method_names
 from verl_vaopd.settings.compose import compose
-from verl_vaopd.settings.config import METHODS
 
 GPU_RECIPES = {
     "vaopd_4b_2b_geo3k": ("Qwen/Qwen3-VL-4B-Instruct", "geometry3k"),
@@ -69,11 +69,11 @@ def methods(request, tmp_path_factory):
     env = {"DATA_DIR": nothing, "VAOPD_TINY_DIR": nothing, "ANSWERS_DIR": f"{nothing}/answers"}
     options = ["--tiny"] if request.param == "tiny" else []
     plain = composed("vaopd_tiny_cpu" if options else "vaopd_8b_2b_geo3k", **env)
-    return {method: composed(f"table1/{method}", *options, **env) for method in METHODS}, plain
+    return {method: composed(f"table1/{method}", *options, **env) for method in method_names()}, plain
 
 
 def test_every_method_has_a_recipe():
-    assert {path.stem for path in (ROOT / "recipes/table1").glob("*.sh")} == {*METHODS, "method"}
+    assert {path.stem for path in (ROOT / "recipes/table1").glob("*.sh")} == {*method_names(), "method"}
 
 
 def test_method_recipes_differ_in_the_objective_only(methods):
@@ -138,7 +138,7 @@ def replication(tmp_path):
     """The script beside recipes that only wait for SIGTERM, and save on it as a run does."""
     (tmp_path / "recipes" / "table1").mkdir(parents=True)
     shutil.copy(ROOT / "recipes" / "replicate_tiny_cpu.sh", tmp_path / "recipes")
-    for name in METHODS:
+    for name in method_names():
         (tmp_path / "recipes" / "table1" / f"{name}.sh").write_text(
             """trap 'echo saved; touch "$RUN_DIR/saved"; exit 0' TERM
             mkdir -p "$RUN_DIR"

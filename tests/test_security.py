@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 
+from verl_vaopd.checks.host_settings import validate_host_settings
 from verl_vaopd.data.grading import same_answer
 from verl_vaopd.data.synthetic_geometry import make_row
 from verl_vaopd.evaluation import EvaluationError
@@ -18,7 +19,6 @@ from verl_vaopd.evaluation.run import Settings
 from verl_vaopd.evaluation.server import local_checkpoint as evaluated_checkpoint
 from verl_vaopd.model.head import load_lm_head, local_checkpoint
 from verl_vaopd.settings.compose import compose
-from verl_vaopd.settings.config import validate_host_settings
 
 ROOT = Path(__file__).parents[1]
 CODE = sorted(path for folder in ("verl_vaopd", "benchmarks") for path in (ROOT / folder).rglob("*.py"))

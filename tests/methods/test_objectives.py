@@ -1,16 +1,16 @@
 """Objectives on a handful of tokens, without an engine: what each adds up, and what it leaves out."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from verl.workers.config import ActorConfig
 
-from verl_vaopd.methods.objectives import LogLikelihood, PolicyGradient
-from verl_vaopd.settings.config import PAPOConfig
+from verl_vaopd.methods.cot_sft import LogLikelihood
+from verl_vaopd.methods.interface.objective import Responses
+from verl_vaopd.methods.interface.policy import PolicyGradient
+from verl_vaopd.methods.papo import PerceptionAware
+from verl_vaopd.settings.of_methods import PAPOConfig
 
 M, D, V, TEMPERATURE = 6, 4, 9, 0.7
-ENGINE = SimpleNamespace(vocab_size=V, chunk_size=2)
 ACTOR = ActorConfig(strategy="fsdp2", rollout_n=2, ppo_mini_batch_size=2, ppo_micro_batch_size_per_gpu=1)
 SECOND = torch.tensor([True, True, False, True, False, True])  # two tokens are of a row without image
 WEIGHTS = torch.tensor([0.1, 0.2, 0.3, 0.2, 0.2, 0.0])  # the last is padding
@@ -24,13 +24,17 @@ def tokens(count: int):
     return hidden.requires_grad_(), head.requires_grad_(), torch.cat([ids, ids[SECOND]])[:count]
 
 
+def given(hidden, head, ids, **columns) -> Responses:
+    return Responses(hidden, head, ids, {"token_weights": WEIGHTS, **columns}, SECOND, 1.0, V, chunk_size=2)
+
+
 def log_probs(hidden, head, ids, temperature):
     return (hidden @ head[:V].t() / temperature).log_softmax(-1).gather(1, ids[:, None]).squeeze(1)
 
 
 def test_supervised_loss_is_the_weighted_log_likelihood():
     hidden, head, ids = tokens(M)
-    outcome = LogLikelihood()(ENGINE, hidden, head, ids, WEIGHTS, {}, None)
+    outcome = LogLikelihood()(given(hidden, head, ids))
     expected = log_probs(hidden, head, ids, 1.0)
     torch.testing.assert_close(outcome.loss, -(WEIGHTS * expected).sum())
     torch.testing.assert_close(outcome.log_probs, expected.detach())
@@ -39,9 +43,9 @@ def test_supervised_loss_is_the_weighted_log_likelihood():
 @pytest.mark.parametrize("papo", [None, PAPOConfig(perception_weight=0.2, entropy_weight=0.05)])
 def test_policy_loss_and_its_gradient(papo):
     hidden, head, ids = tokens(M if papo is None else M + int(SECOND.sum()))
-    objective = PolicyGradient(ACTOR, TEMPERATURE, papo)
+    objective = PerceptionAware(ACTOR, TEMPERATURE, settings=papo) if papo else PolicyGradient(ACTOR, TEMPERATURE)
     assert objective.views == (1 if papo is None else 2)
-    outcome = objective(ENGINE, hidden, head, ids, WEIGHTS, {"advantages": ADVANTAGES}, SECOND)
+    outcome = objective(given(hidden, head, ids, advantages=ADVANTAGES))
     got = torch.autograd.grad(outcome.loss, (hidden, head))
 
     log_p = log_probs(hidden, head, ids, TEMPERATURE)

@@ -13,7 +13,8 @@ from verl_vaopd.data.synthetic_geometry import make_row
 from verl_vaopd.rollout import agent_loop
 from verl_vaopd.rollout.agent_loop import VisionAgentLoopWorker, without_images
 from verl_vaopd.rollout.image_views import encode_views, thumbnail
-from verl_vaopd.settings.config import TeacherConfig, VAOPDConfig
+from verl_vaopd.settings.config import VAOPDConfig
+from verl_vaopd.settings.teacher import TeacherConfig
 from verl_vaopd.tiny.processor import make_processor
 
 
@@ -47,14 +48,15 @@ def test_views_are_encoded_once_per_prompt(monkeypatch, degraded_view):
     worker.processor = SimpleNamespace(image_processor=CountingImageProcessor())
     worker.vaopd = settings(method="opd", degradation="gaussian_blur", degraded_view=degraded_view)
     worker.config = SimpleNamespace(
-        data=SimpleNamespace(mm_processor_kwargs={"min_pixels": 1024, "max_pixels": 32 * 32})
+        data=SimpleNamespace(mm_processor_kwargs={"min_pixels": 1024, "max_pixels": 32 * 32}, seed=42)
     )
     monkeypatch.setattr(agent_loop, "put_views", put)
     monkeypatch.setattr(VisionAgentLoopWorker.__mro__[1], "_run_prompt", four_rollouts)
 
     text = [{"role": "user", "content": "no image"}]
-    asyncio.run(worker._run_prompt({"uid": "a", "raw_prompt": chat()}, {}, {"validate": False}))
-    asyncio.run(worker._run_prompt({"uid": "b", "raw_prompt": text}, {}, {"validate": False}))
+    at = {"validate": False, "step": 1, "sample_index": 0}
+    asyncio.run(worker._run_prompt({"uid": "a", "raw_prompt": chat()}, {}, at))
+    asyncio.run(worker._run_prompt({"uid": "b", "raw_prompt": text}, {}, at))
     assert encoded == [1] * (1 + degraded_view)  # one prompt has an image: one pass a view
     assert list(stored) == ["a"] and rollouts == [{}] * 8
     views = stored["a"]

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from verl_vaopd.checks.host_settings import validate_host_settings
 from verl_vaopd.checks.host_values import check_host_values
-from verl_vaopd.checks.start import check
+from verl_vaopd.checks.start import check, check_settings
 from verl_vaopd.settings.compose import compose, instantiate
-from verl_vaopd.settings.config import PAPOConfig, TeacherConfig, VAOPDConfig, validate_host_settings
+from verl_vaopd.settings.config import VAOPDConfig
+from verl_vaopd.settings.of_methods import GKDConfig, PAPOConfig
+from verl_vaopd.settings.teacher import TeacherConfig
 
 REQUIRED = [
     "vaopd.teacher.path=teacher",
@@ -44,6 +47,7 @@ def test_yaml_and_dataclass_hold_the_same_fields():
     assert set(section) - {"_target_"} == set(VAOPDConfig.__dataclass_fields__)
     assert set(section.teacher) - {"_target_"} == set(TeacherConfig.__dataclass_fields__)
     assert set(section.papo) - {"_target_"} == set(PAPOConfig.__dataclass_fields__)
+    assert set(section.gkd) - {"_target_"} == set(GKDConfig.__dataclass_fields__)
     assert instantiate(compose("vaopd_trainer", REQUIRED)).papo == PAPOConfig()
 
 
@@ -56,9 +60,12 @@ def test_yaml_and_dataclass_hold_the_same_fields():
         ("vaopd=null", "not set: vaopd.teacher.path"),
         ("+vaopd.lamda=0.5", "lamda"),
         ("vaopd.method=vaopdd", "vaopd.method='vaopdd'"),
-        ("vaopd.method=offpolicy_kd", "vaopd.answers=None: the folder that `verl-vaopd answers` made"),
+        ("vaopd.method=offpolicy_kd", "vaopd.answers=None: must be the folder that `verl-vaopd answers` made"),
         ("vaopd.papo.perception_weight=-1", "vaopd.papo.perception_weight=-1"),
         ("vaopd.papo.mask_ratio=0", "vaopd.papo.mask_ratio=0"),
+        ("vaopd.gkd.beta=1.5", "vaopd.gkd.beta=1.5"),
+        ("vaopd.gkd.token_weights=grpo", "vaopd.gkd.token_weights='grpo'"),
+        ("vaopd.reward_weight=-1", "vaopd.reward_weight=-1"),
         ("vaopd.temperature=0", "vaopd.temperature=0"),
         ("vaopd.eps=-1", "vaopd.eps=-1"),
         ("vaopd.high_fraction=1.0", "vaopd.high_fraction=1.0"),
@@ -66,13 +73,13 @@ def test_yaml_and_dataclass_hold_the_same_fields():
         ("vaopd.degradation=blur", "vaopd.degradation='blur'"),
         ("vaopd.score=both", "vaopd.score='both'"),
         ("vaopd.mask_tokens=some", "vaopd.mask_tokens='some'"),
-        ("vaopd.mask_tokens=random", "vaopd.mask_tokens='random': 'none', unless vaopd.method=opd"),
+        ("vaopd.mask_tokens=random", "vaopd.mask_tokens='random': must be 'none', unless vaopd.method=opd"),
         ("vaopd.mask_fraction=0", "vaopd.mask_fraction=0"),
         ("vaopd.log_validation_rollouts=-1", "vaopd.log_validation_rollouts=-1"),
         ("vaopd.degradation_ratio=1.5", "vaopd.degradation_ratio=1.5"),
         ("vaopd.chunk_size=0", "vaopd.chunk_size=0"),
         ("vaopd.rollout_weighting=maybe", "vaopd.rollout_weighting='maybe'"),
-        ("vaopd.degraded_view=false", "vaopd.degraded_view=False: true: vaopd weighs"),
+        ("vaopd.degraded_view=false", "vaopd.degraded_view=False: must be true: vaopd weighs"),
         ("vaopd.teacher.placement=elsewhere", "vaopd.teacher.placement='elsewhere'"),
         ("vaopd.teacher.dtype=fp8", "vaopd.teacher.dtype='fp8'"),
         ("vaopd.teacher.path=''", "vaopd.teacher.path"),
@@ -80,7 +87,7 @@ def test_yaml_and_dataclass_hold_the_same_fields():
 )
 def test_wrong_settings_are_refused_by_name(override, says):
     with pytest.raises(ValueError, match="(?s)" + says.replace(".", r"\.").replace("?", r"\?")):
-        instantiate(compose("tiny_cpu", [*REQUIRED, override]))
+        check_settings(compose("tiny_cpu", [*REQUIRED, override]))
 
 
 @pytest.mark.parametrize(
@@ -190,8 +197,9 @@ def test_papo_wants_both_views_of_a_token_on_one_rank():
 
 
 def test_base_only_evaluates():
-    trainer = compose("tiny_cpu", [*REQUIRED, "vaopd.method=base", "trainer.val_before_train=false"]).trainer
-    assert trainer.val_only and trainer.val_before_train
+    config = compose("tiny_cpu", [*REQUIRED, "vaopd.method=base", "trainer.val_before_train=false"])
+    check_settings(config)
+    assert config.trainer.val_only and config.trainer.val_before_train
 
 
 def test_mini_batches_must_divide_by_the_ranks():

@@ -17,7 +17,8 @@ from verl.workers.engine_workers import TrainingWorker
 from tests.random_models import VOCAB_SIZE, Prompts
 from tests.student.update_path import batch_of, build_student
 from tests.student.update_path_settings import FAULTY, TEMPERATURE
-from verl_vaopd.settings.config import TeacherConfig, VAOPDConfig
+from verl_vaopd.settings.config import VAOPDConfig
+from verl_vaopd.settings.teacher import TeacherConfig
 
 
 def state(worker) -> dict[str, torch.Tensor]:

@@ -6,12 +6,14 @@ Run by test_update_path.py: python -m tests.student.update_path RANK WORLD FOLDE
 import json
 import os
 import sys
+from dataclasses import replace
 
 import torch
 
 os.environ["VERL_PLATFORM"] = "cpu"
 
 import verl.utils.tensordict_utils as tu
+from omegaconf import OmegaConf
 from verl.trainer.config import CheckpointConfig
 from verl.workers.config import ActorConfig, FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
 from verl.workers.engine_workers import TrainingWorker
@@ -19,15 +21,21 @@ from verl.workers.engine_workers import TrainingWorker
 from tests.random_models import VOCAB_SIZE, Prompts
 from tests.student.update_path_settings import REWARDS, TEMPERATURE
 from tests.tracing import LargestTensor
-from verl_vaopd.methods.advantages import group_advantages
-from verl_vaopd.methods.coefficients import compute_coefficients
-from verl_vaopd.settings.config import POLICY_GRADIENT, TeacherConfig, VAOPDConfig
+from verl_vaopd.methods import Step, method_of
+from verl_vaopd.methods.interface.checked import checked
+from verl_vaopd.settings.config import VAOPDConfig
+from verl_vaopd.settings.teacher import TeacherConfig
 from verl_vaopd.teacher.engine import TeacherEngine
 from verl_vaopd.trainer.columns import pad_rows
-from verl_vaopd.trainer.driver import SCORE_FIELDS
 from verl_vaopd.trainer.order import order_rows
 from verl_vaopd.trainer.workers import StudentTrainingWorker
 
+HOST = OmegaConf.create(  # verl's settings that a policy gradient goes by
+    {
+        "actor_rollout_ref": {"actor": {"loss_agg_mode": "token-mean"}},
+        "algorithm": {"norm_adv_by_std_in_grpo": True},
+    }
+)
 OVERRIDE = {"attn_implementation": "sdpa"}
 
 
@@ -113,38 +121,37 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
         teachers[kind] = build_teacher(folder, case)
     teacher = teachers[kind]
     teacher.vocab_size, teacher.chunk_size = vocab_size, 5
-    teacher.score = case["settings"].get("score", "sampled")
-    two_views = case["settings"].get("degraded_view", True)
-    teacher.vision, teacher.degraded = prompts.original, prompts.degraded if two_views else {}
-
-    # Teacher: rows are dealt out in turn, so siblings sit on different ranks.
-    mine = list(range(rank, len(prompts.rows), world))
-    with teacher.eval_mode(), LargestTensor() as largest_of_teacher:
-        scores = teacher.infer_batch(batch_of([prompts.rows[i] for i in mine], {}, **layout))["model_output"]
-    names = (*SCORE_FIELDS[teacher.score], "teacher_hidden")
-    assert set(scores) == set(names) and all(scores[name].dtype == torch.float32 for name in names[:2])
-    scored = gather(mine, [list(scores[name].unbind()) for name in names])
-
-    # Driver.
-    lengths = [length for _, _, length in prompts.rows]
     config = VAOPDConfig(
         teacher=TeacherConfig(path=checkpoint(folder, "teacher", case)),
         output_dir="x",
         chunk_size=5,
         **case["settings"],
     )
+    method = method_of(config)
+    # A policy gradient has no teacher; what one would say is looked at all the same.
+    teacher.method = method if method.teacher_views else method_of(replace(config, method="vaopd"))
+    teacher.vision, teacher.degraded = prompts.original, prompts.degraded if config.degraded_view else {}
+
+    # Teacher: rows are dealt out in turn, so siblings sit on different ranks.
+    mine = list(range(rank, len(prompts.rows), world))
+    with teacher.eval_mode(), LargestTensor() as largest_of_teacher:
+        scores = teacher.infer_batch(batch_of([prompts.rows[i] for i in mine], {}, **layout))["model_output"]
+    names = (*teacher.method.score_names, "teacher_hidden")
+    assert set(scores) == set(names) and all(scores[name].dtype == torch.float32 for name in names[:2])
+    scored = gather(mine, [list(scores[name].unbind()) for name in names])
+
+    # Driver.
+    lengths = [length for _, _, length in prompts.rows]
     mask = pad_rows(nested(torch.ones(length, dtype=torch.long) for length in lengths)).bool()
     uids = [uid for uid, _, _ in prompts.rows]
-    if policy := config.method in POLICY_GRADIENT:
-        rewards = torch.zeros(mask.shape)
-        rewards[:, 0] = torch.tensor(REWARDS)
-        result = group_advantages(rewards, mask, uids, "token-mean")
-        per_token = {"token_weights": result.weights, "advantages": result.advantages}
-    else:
-        first, second = (pad_rows(nested(row[place] for row in scored)) for place in (1, 2))
-        views = (first, second, None) if config.score == "sampled" else (second, torch.zeros_like(second), first)
-        result = compute_coefficients(*views[:2], mask, uids, config, view_kl=views[2])
-        per_token = {"token_weights": result.coefficients, "high_va": result.high_va.float()}
+    rewards = torch.zeros(mask.shape)
+    rewards[:, 0] = torch.tensor(REWARDS)
+    read = {"rm_scores": rewards}
+    read |= {name: pad_rows(nested(row[place] for row in scored)) for place, name in enumerate(names[:2], start=1)}
+    step = Step({name: read[name] for name in method.reads}, mask, uids, HOST)
+    actor = ActorConfig(strategy="fsdp2", rollout_n=4, ppo_mini_batch_size=3, ppo_micro_batch_size_per_gpu=1)
+    weighed = checked(method, method.weigh(step), step, method.objective(actor, TEMPERATURE))
+    per_token = {name: values.float() for name, values in weighed.student.items()}
 
     # Student.
     mini_batches = case.get("mini_batches", 1)
@@ -153,7 +160,6 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
         students[key] = build_student(folder, case)
     worker = students[key]
     engine = worker.engine
-    actor = ActorConfig(strategy="fsdp2", rollout_n=4, ppo_mini_batch_size=3, ppo_micro_batch_size_per_gpu=1)
     worker.attach_objective(config, vocab_size, actor, TEMPERATURE)
     engine.vision, engine.second_view = prompts.original, prompts.degraded if engine.views == 2 else {}
     ranks, place = engine.get_data_parallel_size(), engine.get_data_parallel_rank()
@@ -165,7 +171,7 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
     per_token["token_weights"] = mini_batches * per_token["token_weights"]
     columns = {name: [values[i, : lengths[i]] for i in mine] for name, values in per_token.items()}
     columns["rollout_log_probs"] = [torch.zeros(lengths[i]) for i in mine]
-    if not policy:
+    if method.teacher_hidden:
         columns["teacher_hidden"] = [scored[i][3] for i in mine]
     data = batch_of([prompts.rows[i] for i in mine], columns, **layout)
     result = {"scores": [row[:3] for row in scored]}

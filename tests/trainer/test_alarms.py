@@ -6,12 +6,11 @@ import math
 import pytest
 import torch
 
+from verl_vaopd.runlog.alarm import SKIP, STOP, WARN
 from verl_vaopd.runlog.run_log import RunLog
-from verl_vaopd.settings.config import TeacherConfig, VAOPDConfig
+from verl_vaopd.settings.config import VAOPDConfig
+from verl_vaopd.settings.teacher import TeacherConfig
 from verl_vaopd.trainer.alarms import (
-    SKIP,
-    STOP,
-    WARN,
     StepAlarms,
     drift_limit_alarm,
     loss_alarm,

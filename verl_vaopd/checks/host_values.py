@@ -1,18 +1,9 @@
 """verl's settings that a run depends on, and which values they can have: verl itself looks at few of them."""
 
-import math
-
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-
-def is_number(value) -> bool:
-    """A finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def is_whole(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+from verl_vaopd.settings.values import is_number, is_whole
 
 
 def _whole(least: int):

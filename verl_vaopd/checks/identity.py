@@ -14,6 +14,7 @@ from pathlib import Path
 
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
+from verl_vaopd.methods import Method
 from verl_vaopd.model.head import local_checkpoint
 
 MODELS = "models.json"
@@ -43,11 +44,11 @@ def fingerprint(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def models_of(config, vaopd) -> dict[str, str | None]:
-    """Paths of a run's ``student`` and ``teacher``; None where it has none. ``vaopd``: its section as dataclass."""
+def models_of(config, method: Method) -> dict[str, str | None]:
+    """Paths of a run's ``student`` and ``teacher``; None where it has none."""
     return {
         "student": config.actor_rollout_ref.model.path,
-        "teacher": vaopd.teacher.path if vaopd.uses_teacher else None,
+        "teacher": config.vaopd.teacher.path if method.teacher_views else None,
     }
 
 

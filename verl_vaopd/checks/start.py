@@ -1,8 +1,13 @@
 """All that is looked at before anything is loaded: settings, models, rows, folders."""
 
 import os
+import random
+from typing import TYPE_CHECKING
 
-from verl_vaopd.settings.compose import instantiate, planned_steps
+from verl_vaopd.settings.compose import planned_steps
+
+if TYPE_CHECKING:  # imports torch
+    from verl_vaopd.methods import Method
 
 
 def check(config, dry_run: bool = False) -> list[str]:
@@ -15,41 +20,42 @@ def check(config, dry_run: bool = False) -> list[str]:
     """
     from omegaconf import OmegaConf
 
+    from verl_vaopd.checks.answers import check_answers
     from verl_vaopd.checks.identity import MODEL_SETTINGS, check_models_of, checkpoint_to_resume, models_of
-    from verl_vaopd.checks.models import check_answers, check_models
+    from verl_vaopd.checks.models import check_models
     from verl_vaopd.checks.output import check_output
     from verl_vaopd.checks.rows import check_rows, image_limit
     from verl_vaopd.model.head import is_here
-    from verl_vaopd.rollout.image_views import degradation_of
-    from verl_vaopd.settings.config import ANSWERED_BY_TEACHER
 
-    vaopd = check_settings(config)
-    models = {name: path for name, path in models_of(config, vaopd).items() if path}
+    method = check_settings(config)
+    models = {name: path for name, path in models_of(config, method).items() if path}
     missing = [f"{MODEL_SETTINGS[name]}: {path}" for name, path in models.items() if dry_run and not is_here(path)]
     processor = None if missing else check_models(*models.values())
+    second_view = method.second_view(random.Random(0), validate=False)
     for name in ("data.train_files", "data.val_files"):
         files = OmegaConf.select(config, name)
         absent = [path for path in ([files] if isinstance(files, str) else files) if not os.path.exists(path)]
         if dry_run and absent:
             missing.append(f"{name}: {', '.join(absent)}")
         elif processor:
-            rows = check_rows(files, name, processor, config.data, degradation_of(vaopd), image_limit(config))
+            rows = check_rows(files, name, processor, config.data, second_view, image_limit(config))
             if name == "data.train_files":
                 check_batches(config, rows)
-    if vaopd.method in ANSWERED_BY_TEACHER:
-        if dry_run and not os.path.isdir(vaopd.answers):
-            missing.append(f"vaopd.answers: {vaopd.answers}")
+    if method.answers_by == "teacher":
+        folder = method.settings.answers
+        if dry_run and not os.path.isdir(folder):
+            missing.append(f"vaopd.answers: {folder}")
         else:
-            check_answers(config)
+            check_answers(config, method)
     if not missing and not dry_run:
         if checkpoint := checkpoint_to_resume(config):
-            check_models_of(checkpoint, **models_of(config, vaopd))
+            check_models_of(checkpoint, **models_of(config, method))
         check_output(config, planned_steps(config))
     return missing
 
 
-def check_settings(config):
-    """All checks that need the config alone. Returns section ``vaopd`` as its dataclass.
+def check_settings(config) -> "Method":
+    """All checks that need the config alone. Returns the method, whose word on verl's settings the config then has.
 
     Raises:
         ValueError: names the setting.
@@ -58,18 +64,21 @@ def check_settings(config):
     from omegaconf.errors import OmegaConfBaseException
     from verl.utils.config import omega_conf_to_dataclass, validate_config
 
+    from verl_vaopd.checks.host_settings import validate_host_settings
     from verl_vaopd.checks.host_values import check_host_values
-    from verl_vaopd.settings.config import validate_host_settings
+    from verl_vaopd.methods import method_of
+    from verl_vaopd.settings.compose import instantiate
 
-    vaopd = instantiate(config)
+    method = method_of(instantiate(config))
     check_host_values(config)
+    method.prepare(config)
     try:
         validate_host_settings(config)
         validate_config(config, use_reference_policy=False, use_critic=False)
         omega_conf_to_dataclass(config.actor_rollout_ref.rollout)  # settings that it has no field for
     except (AssertionError, InstantiationException, OmegaConfBaseException) as error:  # the host's own refusals
         raise ValueError(f"verl refuses the config: {error}") from error
-    return vaopd
+    return method
 
 
 def check_batches(config, rows: int) -> None:

@@ -1,6 +1,7 @@
 """``verl-vaopd answers key=value ...``: the teacher answers every training prompt; arguments are those of a run."""
 
 import os
+import random
 import sys
 
 HELP = """usage: verl-vaopd answers [--config-name NAME] [key=value ...]
@@ -52,14 +53,15 @@ def answer(config) -> dict:
     from verl_vaopd.answers.store import AnswerWriter
     from verl_vaopd.checks.models import check_models
     from verl_vaopd.checks.rows import check_rows, image_limit
-    from verl_vaopd.rollout.image_views import degradation_of
+    from verl_vaopd.methods import method_of
     from verl_vaopd.settings.compose import instantiate
 
     vaopd, data = instantiate(config), config.data
+    second_view = method_of(vaopd).second_view(random.Random(0), validate=False)
     if not vaopd.answers:
         raise ValueError("vaopd.answers is not set: name the folder to write")
     processor = check_models(config.actor_rollout_ref.model.path, vaopd.teacher.path)
-    check_rows(data.train_files, "data.train_files", processor, data, degradation_of(vaopd), image_limit(config))
+    check_rows(data.train_files, "data.train_files", processor, data, second_view, image_limit(config))
     dataset = create_rl_dataset(
         data.train_files, data, processor.tokenizer, processor, max_samples=data.train_max_samples
     )

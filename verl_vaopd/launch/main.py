@@ -23,7 +23,8 @@ verl.trainer.config) and of this package's section `vaopd`; recipes/ holds compl
   vaopd.teacher.path=...                  the teacher
   data.train_files=... data.val_files=... parquet files
   vaopd.output_dir=...                    folder of the run
-  vaopd.method=...                        vaopd, opd, offpolicy_kd, cot_sft, grpo, papo or base (docs/methods.md)
+  vaopd.method=...                        vaopd, opd, gkd, offpolicy_kd, cot_sft, grpo, papo, base, or pkg://module:Class
+                                          of your own (docs/methods.md)
 """
 
 
@@ -58,6 +59,7 @@ def run(config) -> dict | None:
 
     from verl_vaopd.launch.task_runner import VAOPDTaskRunner
     from verl_vaopd.launch.watch import ActorDied, Watch
+    from verl_vaopd.methods import method_class
     from verl_vaopd.runlog.run_log import STOP, SUMMARY, request_stop, shown_progress
 
     watches = []
@@ -78,7 +80,7 @@ def run(config) -> dict | None:
     with open(os.path.join(output_dir, "config.yaml"), "w") as f:
         f.write(OmegaConf.to_yaml(config, resolve=True))
     with shown_progress(output_dir):
-        if config.vaopd.method == "cot_sft":
+        if method_class(config.vaopd.method).learns_by == "fine_tuning":
             config.actor_rollout_ref.model.path = fine_tune(config)
             config.trainer.val_only = config.trainer.val_before_train = True
         try:
@@ -233,8 +235,8 @@ def main(argv: list[str] | None = None) -> int:
     from ray.exceptions import RayError
 
     from verl_vaopd.launch.watch import ActorDied
+    from verl_vaopd.runlog.alarm import StoppedByAlarm
     from verl_vaopd.runlog.run_log import RunLog, summary_table
-    from verl_vaopd.trainer.alarms import StoppedByAlarm
 
     output_dir = config.vaopd.output_dir
     done = read_summary(output_dir)

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import random
-from functools import cached_property, partial
+from functools import cached_property
 
 import ray
 import transfer_queue as tq
@@ -13,10 +13,10 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.model import compute_position_id_with_mask
 
-from verl_vaopd.algorithm import blacken_patches
 from verl_vaopd.answers.store import StoredAnswers
 from verl_vaopd.data.dataset import images_of
-from verl_vaopd.rollout.image_views import budgeted, degradation_of, encode_views, put_views
+from verl_vaopd.methods import Method, method_of
+from verl_vaopd.rollout.image_views import budgeted, encode_views, put_views
 from verl_vaopd.rollout.replay import STORED_ANSWER
 from verl_vaopd.runlog.run_log import RunLog
 from verl_vaopd.settings.config import VAOPDConfig
@@ -54,6 +54,10 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         return omega_conf_to_dataclass(self.config.vaopd)
 
     @cached_property
+    def method(self) -> Method:
+        return method_of(self.vaopd)
+
+    @cached_property
     def answers(self) -> StoredAnswers:
         return StoredAnswers(self.vaopd.answers)
 
@@ -79,17 +83,10 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         await super()._run_prompt(prompt, sampling_params, trajectory, trace)
 
     def _second_view(self, trajectory: dict):
-        """How the second view of an image is made: degraded for the teacher, masked for PAPO; None: there is none."""
-        settings = self.vaopd
-        if settings.scores_va:
-            return degradation_of(settings)
-        if settings.method == "papo" and not trajectory["validate"]:
-            # Drawn anew whenever the prompt is met, and the same when a step is run again.
-            rng = random.Random(f"{self.config.data.seed}/{trajectory['step']}/{trajectory['sample_index']}")
-            return partial(
-                blacken_patches, rng=rng, ratio=settings.papo.mask_ratio, patch_size=settings.papo.mask_patch_size
-            )
-        return None
+        """How the second view of a prompt's images is made, by the method; None: there is none."""
+        # A step that is run again draws the same, and another step something else.
+        rng = random.Random(f"{self.config.data.seed}/{trajectory['step']}/{trajectory['sample_index']}")
+        return self.method.second_view(rng, trajectory["validate"])
 
     async def _run_agent_loop(self, sampling_params, trajectory, **kwargs):
         """The host's, whose errors reach the person who watches; the driver then stops for want of rollouts.
@@ -97,7 +94,7 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         Off-policy, training answers are the teacher's stored ones instead of the student's samples.
         """
         try:
-            if self.vaopd.method == "offpolicy_kd" and not trajectory["validate"]:
+            if self.method.answers_by == "teacher" and not trajectory["validate"]:
                 kwargs["agent_name"] = STORED_ANSWER
                 kwargs["stored_answer"] = self.answers.of(kwargs["extra_info"]["id"], kwargs["session_id"])
             if self.vaopd.seed_rollouts:

@@ -10,7 +10,6 @@ import torch
 import transfer_queue as tq
 from PIL import Image
 
-from verl_vaopd.algorithm.degradations import DEGRADATIONS
 from verl_vaopd.model.packing import ImageInputs
 
 PARTITION = "vision"
@@ -21,11 +20,6 @@ THUMBNAIL = 384
 def budgeted(processor, data_config):
     """The image processor with the run's pixel budget (``data.mm_processor_kwargs``), which vLLM is given too."""
     return partial(processor.image_processor, **(data_config.mm_processor_kwargs or {}))
-
-
-def degradation_of(settings):
-    """The function that makes an image's degraded view, of the settings ``vaopd``."""
-    return partial(DEGRADATIONS[settings.degradation], ratio=settings.degradation_ratio)
 
 
 def encode_views(images: list, image_processor, degrade=None) -> dict[str, torch.Tensor]:

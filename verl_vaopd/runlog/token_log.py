@@ -1,20 +1,30 @@
 """Rollouts in the run's folder, token by token: a few of each step, and the same held-out ones at each validation."""
 
+from collections.abc import Callable
+
 import torch
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 
-from verl_vaopd.rollout.image_views import fetch_thumbnails
+from verl_vaopd.runlog.alarm import WARN, Alarm
 from verl_vaopd.runlog.run_log import RunLog
 from verl_vaopd.settings.config import VAOPDConfig
-from verl_vaopd.trainer.alarms import WARN, Alarm
 
 
 class TokenLog:
-    """Reads what is logged from TransferQueue, while it is there, and writes it through the run's log."""
+    """Reads what is logged from TransferQueue, while it is there, and writes it through the run's log.
 
-    def __init__(self, run_log: RunLog, tokenizer, config: VAOPDConfig):
-        self.run_log, self.tokenizer, self.config = run_log, tokenizer, config
+    thumbnails: from uids of prompts to uid -> WebP file, of those that have images.
+    """
+
+    def __init__(
+        self,
+        run_log: RunLog,
+        tokenizer,
+        config: VAOPDConfig,
+        thumbnails: Callable[[list[str]], dict[str, bytes]],
+    ):
+        self.run_log, self.tokenizer, self.config, self.thumbnails = run_log, tokenizer, config, thumbnails
 
     def training(
         self,
@@ -87,7 +97,7 @@ class TokenLog:
         )
         names = ("prompts", "responses", "rm_scores")
         fields = zip(*(data[name].unbind() for name in names), list(data["extra_info"]), list(data["uid"]), strict=True)
-        images = {uid: self.run_log.image(image) for uid, image in fetch_thumbnails(list(data["uid"])).items()}
+        images = {uid: self.run_log.image(image) for uid, image in self.thumbnails(list(data["uid"])).items()}
         decode = self.tokenizer.decode
         rows = []
         for index, (prompt, response, reward, info, uid) in enumerate(fields):

@@ -16,7 +16,6 @@ def compose(config_name: str, overrides: list[str]):
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     from verl_vaopd.settings.suggestion import did_you_mean, setting_names
@@ -33,8 +32,6 @@ def compose(config_name: str, overrides: list[str]):
     missing = [name for name in REQUIRED if _is_missing(config, name)]
     if missing:
         raise ValueError(f"not set: {', '.join(missing)}")
-    if OmegaConf.select(config, "vaopd.method") == "base" and OmegaConf.is_dict(config.trainer):
-        config.trainer.val_only = config.trainer.val_before_train = True
     return config
 
 

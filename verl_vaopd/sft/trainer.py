@@ -20,7 +20,7 @@ from verl.workers.config import TrainingWorkerConfig
 from verl.workers.engine_workers import TrainingWorker
 
 import verl_vaopd.student.engine  # noqa: F401  (registers the engine)
-from verl_vaopd.methods.objectives import LogLikelihood
+from verl_vaopd.methods.cot_sft import LogLikelihood
 from verl_vaopd.model.packing import ImageInputs
 from verl_vaopd.runlog.run_log import RunLog
 

@@ -8,7 +8,8 @@ from verl.utils.device import get_device_id
 from verl.utils.metric import Metric
 from verl.workers.engine.base import EngineRegistry
 
-from verl_vaopd.methods.objectives import Distillation, LogLikelihood, Outcome, PolicyGradient
+from verl_vaopd.methods.interface.distillation import Divergence
+from verl_vaopd.methods.interface.objective import Objective, Outcome, Responses
 from verl_vaopd.model.engine import DEVICES, PackedQwen3VLEngine, rows_of
 from verl_vaopd.model.packing import Batch
 from verl_vaopd.student.checkpoint import ShardedCheckpoint
@@ -16,11 +17,12 @@ from verl_vaopd.student.checkpoint import ShardedCheckpoint
 
 @EngineRegistry.register(model_type="vaopd_student", backend=["fsdp2"], device=DEVICES)
 class StudentEngine(PackedQwen3VLEngine):
-    """Set by its worker: ``objective`` (methods/objectives.py), ``vision`` and, for an objective of two views,
+    """Set by its worker: ``objective`` (methods/), ``vision`` and, for an objective of two views,
     ``second_view`` (prompt uid -> ImageInputs), ``vocab_size``, ``chunk_size``; for distillation ``teacher_head``
     [rows, Dt]."""
 
-    objective: Distillation | PolicyGradient | LogLikelihood = Distillation()
+    objective: Objective = Divergence()
+    teacher_head: torch.Tensor | None = None
     second_view: dict = {}
 
     def initialize(self):
@@ -56,17 +58,23 @@ class StudentEngine(PackedQwen3VLEngine):
         second = [row for row in second if row.images is not None]
 
         def loss_on_rows(batch: Batch, hidden, head):
-            own = {name: batch.keep(values) for name, values in fields.items()}
-            weights = world * own["token_weights"].float()
-            token_ids = batch.keep(batch.response_ids)
-            outcome = self.objective(self, hidden, head, token_ids, weights, own, seen)
-            first, banned = slice(len(weights)), self.layout.placeholder_ids
-            return outcome.loss, replace(
-                outcome,
-                log_probs=as_sampled(
-                    outcome.log_probs, hidden.detach()[first], head.detach(), token_ids[first], banned
-                ),
+            given = Responses(
+                hidden=hidden,
+                head=head,
+                token_ids=batch.keep(batch.response_ids),
+                columns={name: batch.keep(values) for name, values in fields.items()},
+                seen_twice=seen,
+                scale=world,
+                vocab_size=self.vocab_size,
+                chunk_size=self.chunk_size,
+                teacher_head=self.teacher_head,
             )
+            outcome = self.objective(given)
+            first, banned = slice(given.tokens), self.layout.placeholder_ids
+            sampled = as_sampled(
+                outcome.log_probs, hidden.detach()[first], head.detach(), given.token_ids[first], banned
+            )
+            return outcome.loss, replace(outcome, log_probs=sampled)
 
         batch, (loss, outcome) = self.run_rows(rows + second, loss_on_rows)
         own = {name: batch.keep(fields[name]) for name in ("token_weights", "rollout_log_probs")}

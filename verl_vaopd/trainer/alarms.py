@@ -5,14 +5,13 @@ What must be known of earlier steps is read from their records, so a resumed run
 """
 
 import math
-from dataclasses import dataclass
 from statistics import median
 
 from torch import Tensor
 
+from verl_vaopd.runlog.alarm import SKIP, STOP, WARN, Alarm
 from verl_vaopd.settings.config import VAOPDConfig
 
-STOP, SKIP, WARN = "stop", "skip", "warn"
 REPEAT = 10
 """Steps from one warning to the next of the same name."""
 ZERO_VA = 1e-5
@@ -22,21 +21,6 @@ DRIFT_FACTOR, DRIFT_FLOOR, DRIFT_STEPS = 10, 1e-3, 5
 KL_FACTOR, KL_FLOOR, KL_STEPS = 1.5, 1e-3, 20
 """A warning: the mean over so many steps is above so many times the lowest such mean, and by so many nats."""
 REMEMBERED = ("updates/skipped", "drift/mean", "kl/mean", "alarms")
-
-
-class StoppedByAlarm(RuntimeError):
-    """An alarm whose rule is to stop: doing the step again would not help."""
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """name; rule: ``stop`` the run, ``skip`` the update or ``warn``; text; rows: places of the rollouts concerned among
-    the step's, None if it concerns all of them."""
-
-    name: str
-    rule: str
-    text: str
-    rows: list[int] | None = None
 
 
 def scores_alarm(scores: dict[str, Tensor], mask: Tensor) -> Alarm | None:

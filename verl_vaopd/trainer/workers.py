@@ -14,12 +14,11 @@ from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 
 import verl_vaopd.student.engine
 import verl_vaopd.teacher.engine  # noqa: F401  (both register their engines)
-from verl_vaopd.algorithm import fused_linear_forward_kl, fused_linear_reverse_kl
-from verl_vaopd.methods.objectives import Distillation, PolicyGradient
+from verl_vaopd.methods import method_of
 from verl_vaopd.model.head import load_lm_head
 from verl_vaopd.platform.loopback import private_socket, register_bound_rendezvous
 from verl_vaopd.rollout.image_views import fetch_views
-from verl_vaopd.settings.config import DISTILLATION, POLICY_GRADIENT, VAOPDConfig
+from verl_vaopd.settings.config import VAOPDConfig
 
 
 def init_process_group() -> None:
@@ -64,13 +63,10 @@ class StudentTrainingWorker(TrainingWorker):
         Args:
             actor: verl's actor config; temperature: of the rollouts.
         """
-        engine = self.engine
+        engine, method = self.engine, method_of(config)
         engine.vocab_size, engine.chunk_size = vocab_size, config.chunk_size
-        if config.method in POLICY_GRADIENT:
-            engine.objective = PolicyGradient(actor, temperature, config.papo if config.method == "papo" else None)
-        elif config.method in DISTILLATION:
-            forward = config.method == "offpolicy_kd"
-            engine.objective = Distillation(fused_linear_forward_kl if forward else fused_linear_reverse_kl)
+        engine.objective = method.objective(actor, temperature)
+        if method.teacher_hidden:
             engine.teacher_head = load_lm_head(config.teacher.path).to(get_device_id(), engine._autocast_dtype)
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="train"), blocking=False)
@@ -108,8 +104,7 @@ class TeacherWorker(TrainingWorker):
         )
         self.engine.vocab_size = vocab_size
         self.engine.chunk_size = config.chunk_size
-        self.engine.views = 2 if config.degraded_view else 1
-        self.engine.score = config.score
+        self.engine.method = method_of(config)
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="train"))
     def score_views(self, data: TensorDict) -> TensorDict:
@@ -131,11 +126,10 @@ class TeacherWorker(TrainingWorker):
             max_token_len_per_gpu=config.infer_max_token_len_per_gpu,
             micro_batch_size_per_gpu=config.infer_micro_batch_size_per_gpu,
         )
+        self.engine.scores_only = tu.get(data, "scores_only", default=False)
         with self.engine.eval_mode():
             output = self.engine.infer_batch(data)
         self.engine.vision = self.engine.degraded = {}
-        if tu.get(data, "scores_only", default=False):
-            del output["model_output"]["teacher_hidden"]
         return tu.get_tensordict(output["model_output"])
 
 
@@ -155,7 +149,7 @@ class VAOPDWorker(ActorRolloutRefWorker):
         vocab_size = self.config.vaopd_vocab_size
         actor = omega_conf_to_dataclass(self.config.actor)
         self.actor.attach_objective(config, vocab_size, actor, self.config.rollout.temperature)
-        if config.uses_teacher and config.teacher.placement == "colocated":
+        if method_of(config).teacher_views and config.teacher.placement == "colocated":
             self.teacher = TeacherWorker(config, vocab_size)
             self.teacher.reset()
             self.set_dispatch_collect(mesh_name="teacher", **self.teacher.get_dispatch_collect())

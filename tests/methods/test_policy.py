@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from verl_vaopd.methods.advantages import group_advantages
+from verl_vaopd.methods.interface.policy import group_advantages
 
 MASK = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 0]]).bool()
 PROMPTS = ["a", "a", "b", "b"]

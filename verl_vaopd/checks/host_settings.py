@@ -1,0 +1,165 @@
+"""verl's settings under which a run would not do what its method says, part by part of the config."""
+
+from collections.abc import Iterator
+
+from verl_vaopd.checks.safety import refuse_unsafe_settings
+from verl_vaopd.methods import Method, method_of
+from verl_vaopd.methods.interface.method import Refusal
+from verl_vaopd.settings.compose import instantiate
+from verl_vaopd.settings.values import is_whole
+
+WORKER_EXTENSION = "verl_vaopd.rollout.weight_socket.PrivateSocketExtension"
+ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+
+
+def validate_host_settings(config) -> None:
+    """Refuse verl settings under which the loss would not be the method's, and unsafe ones.
+
+    Raises:
+        ValueError: names the setting and what to set instead.
+    """
+    refuse_unsafe_settings(config)
+    method = method_of(instantiate(config))
+    parts = (_data(config), _batch(config), _token_budgets(config, method), _student(config), _rollout(config))
+    for refusals in (*parts, _trainer(config), method.refusals(config)):
+        for wrong, name, value, wanted in refusals:
+            if wrong:
+                raise ValueError(f"{name}={value!r}: must be {wanted}")
+
+
+def _data(config) -> Iterator[Refusal]:
+    data = config.data
+    budget = dict(data.mm_processor_kwargs or {})
+    yield (
+        not _is_pixel_budget(budget),
+        "data.mm_processor_kwargs",
+        budget,
+        "{min_pixels: A, max_pixels: B} with 1 <= A <= B, or null: the budget of the checkpoint",
+    )
+    yield (
+        data.val_batch_size is not None,
+        "data.val_batch_size",
+        data.val_batch_size,
+        "null: validation is one batch, over which its VA is taken",
+    )
+    yield (
+        data.filter_overlong_prompts,
+        "data.filter_overlong_prompts",
+        True,
+        "false: no row is dropped silently",
+    )
+
+
+def _is_pixel_budget(budget: dict) -> bool:
+    low, high = budget.get("min_pixels"), budget.get("max_pixels")
+    whole = is_whole(low) and is_whole(high)
+    return not budget or (set(budget) == {"min_pixels", "max_pixels"} and whole and 1 <= low <= high)
+
+
+def _batch(config) -> Iterator[Refusal]:
+    """How a batch is dealt out to ranks and optimiser steps."""
+    actor, rollouts, batch = (
+        config.actor_rollout_ref.actor,
+        config.actor_rollout_ref.rollout.n,
+        config.data.train_batch_size,
+    )
+    world, sequence_ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes, actor.ulysses_sequence_parallel_size
+    ranks, mini_batch = max(1, world // sequence_ranks), actor.ppo_mini_batch_size
+    yield rollouts < 1, f"{ROLLOUT}.n", rollouts, "1 or more rollouts per prompt"
+    yield (
+        mini_batch < 1 or batch % mini_batch,
+        f"{ACTOR}.ppo_mini_batch_size",
+        mini_batch,
+        f"a divisor of data.train_batch_size ({batch}): every optimiser step takes whole prompts",
+    )
+    yield (
+        mini_batch != batch and mini_batch * rollouts % ranks,
+        f"{ACTOR}.ppo_mini_batch_size",
+        mini_batch,
+        f"such that its rollouts (times rollout.n={rollouts}) divide by the {ranks} data-parallel ranks",
+    )
+    yield actor.ppo_epochs != 1, f"{ACTOR}.ppo_epochs", actor.ppo_epochs, "1: rollouts are used once"
+    yield (
+        world % sequence_ranks != 0,
+        f"{ACTOR}.ulysses_sequence_parallel_size",
+        sequence_ranks,
+        f"a divisor of the {world} devices",
+    )
+
+
+def _token_budgets(config, method: Method) -> Iterator[Refusal]:
+    """A micro-batch must hold the longest rollout."""
+    actor, teacher, data = config.actor_rollout_ref.actor, config.vaopd.teacher, config.data
+    longest, sequence_ranks = data.max_prompt_length + data.max_response_length, actor.ulysses_sequence_parallel_size
+    views = method.student_views
+    yield (
+        actor.use_dynamic_bsz and actor.ppo_max_token_len_per_gpu * sequence_ranks < views * longest,
+        f"{ACTOR}.ppo_max_token_len_per_gpu",
+        actor.ppo_max_token_len_per_gpu,
+        f"{-(-views * longest // sequence_ranks)} or more: a rollout may have {longest} tokens "
+        "(data.max_prompt_length + data.max_response_length)" + " under 2 views" * (views > 1),
+    )
+    views = method.teacher_views
+    yield (
+        teacher.use_dynamic_bsz and teacher.max_token_len_per_gpu < views * longest,
+        "vaopd.teacher.max_token_len_per_gpu",
+        teacher.max_token_len_per_gpu,
+        f"{views * longest} or more: a rollout may have {longest} tokens (data.max_prompt_length + "
+        f"data.max_response_length) under {views} view{'s' * (views > 1)}",
+    )
+
+
+def _student(config) -> Iterator[Refusal]:
+    actor, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.model
+    dtype = actor.fsdp_config.mixed_precision.param_dtype
+    yield actor.strategy != "fsdp2", f"{ACTOR}.strategy", actor.strategy, "'fsdp2'"
+    yield (
+        not model.use_remove_padding,
+        "actor_rollout_ref.model.use_remove_padding",
+        False,
+        "true: rows are always packed",
+    )
+    yield (
+        dtype not in ("bf16", "fp32"),
+        f"{ACTOR}.fsdp_config.mixed_precision.param_dtype",
+        dtype,
+        "'bf16' or 'fp32'",
+    )
+    yield actor.use_kl_loss, f"{ACTOR}.use_kl_loss", True, "false: the loss is the method's alone"
+    yield config.critic.enable is True, "critic.enable", True, "false: there is no critic"
+
+
+def _rollout(config) -> Iterator[Refusal]:
+    rollout = config.actor_rollout_ref.rollout
+    yield rollout.name != "vllm", f"{ROLLOUT}.name", rollout.name, "'vllm'"
+    yield rollout.temperature <= 0, f"{ROLLOUT}.temperature", rollout.temperature, "a positive number"
+    yield (
+        not rollout.calculate_log_probs,
+        f"{ROLLOUT}.calculate_log_probs",
+        False,
+        "true: the drift between rollout and trainer is checked with them",
+    )
+    yield (
+        rollout.logprobs_mode != "raw_logprobs",
+        f"{ROLLOUT}.logprobs_mode",
+        rollout.logprobs_mode,
+        "'raw_logprobs': the trainer's log-probabilities are at temperature 1 too",
+    )
+    extension = rollout.engine_kwargs.vllm.worker_extension_cls
+    yield (
+        extension != WORKER_EXTENSION,
+        f"{ROLLOUT}.engine_kwargs.vllm.worker_extension_cls",
+        extension,
+        f"{WORKER_EXTENSION!r}: student and vLLM must name the same socket",
+    )
+    yield (
+        config.vaopd.seed_rollouts and config.trainer.device == "cpu" and rollout.enable_chunked_prefill,
+        f"{ROLLOUT}.enable_chunked_prefill",
+        True,
+        "false with vaopd.seed_rollouts: vLLM's CPU engine ends on seeded requests with chunked prefill",
+    )
+
+
+def _trainer(config) -> Iterator[Refusal]:
+    mode = config.trainer.v1.trainer_mode
+    yield mode != "sync", "trainer.v1.trainer_mode", mode, "'sync'"
