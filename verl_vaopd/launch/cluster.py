@@ -16,8 +16,9 @@ import subprocess
 import sys
 import time
 
-from verl_vaopd.launch.shared_memory import SEGMENT_PREFIX, removed_segments
+from verl_vaopd.launch.shared_memory import removed_segments
 from verl_vaopd.launch.supervisor import become_reaper, end_descendants
+from verl_vaopd.platform.segments import SEGMENT_PREFIX
 from verl_vaopd.platform.signals import HOLD_SIGTERM
 
 

@@ -14,7 +14,8 @@ import time
 
 import psutil
 
-from verl_vaopd.launch.shared_memory import SEGMENT_PREFIX, removed_segments
+from verl_vaopd.launch.shared_memory import removed_segments
+from verl_vaopd.platform.segments import SEGMENT_PREFIX
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 PR_SET_PDEATHSIG = 1

@@ -8,7 +8,7 @@ the run in any case.
 
 import os
 
-from verl_vaopd.launch.shared_memory import SEGMENT_PREFIX, name_segments
+from verl_vaopd.platform.segments import SEGMENT_PREFIX, name_segments
 from verl_vaopd.platform.signals import HOLD_SIGTERM, hold_sigterm
 
 if SEGMENT_PREFIX in os.environ:

@@ -8,12 +8,13 @@ from transfer_queue import KVBatchMeta
 
 from verl_vaopd.runlog.alarm import WARN, Alarm
 from verl_vaopd.runlog.run_log import RunLog
-from verl_vaopd.settings.config import VAOPDConfig
 
 
 class TokenLog:
     """Reads what is logged from TransferQueue, while it is there, and writes it through the run's log.
 
+    prompts: of a step whose rollouts are logged (``vaopd.log_rollout_prompts``); held_out: rollouts of a validation
+        (``vaopd.log_validation_rollouts``).
     thumbnails: from uids of prompts to uid -> WebP file, of those that have images.
     """
 
@@ -21,10 +22,12 @@ class TokenLog:
         self,
         run_log: RunLog,
         tokenizer,
-        config: VAOPDConfig,
+        prompts: int,
+        held_out: int,
         thumbnails: Callable[[list[str]], dict[str, bytes]],
     ):
-        self.run_log, self.tokenizer, self.config, self.thumbnails = run_log, tokenizer, config, thumbnails
+        self.run_log, self.tokenizer, self.thumbnails = run_log, tokenizer, thumbnails
+        self.prompts, self.held_out = prompts, held_out
 
     def training(
         self,
@@ -41,7 +44,7 @@ class TokenLog:
             real, uids: places in the batch and prompts of its real rows.
             per_rollout: name -> [real rows]; per_token: name -> [real rows, T].
         """
-        prompts = list(dict.fromkeys(uids))[: self.config.log_rollout_prompts]
+        prompts = list(dict.fromkeys(uids))[: self.prompts]
         chosen = [row for row, uid in enumerate(uids) if uid in prompts]
         columns = {name: values[chosen] for name, values in per_token.items()}
         rows = self._rows(batch, [real[row] for row in chosen], columns)
@@ -67,7 +70,7 @@ class TokenLog:
         """
         places = range(len(real)) if alarm.rows is None else alarm.rows
         if alarm.rule == WARN:
-            prompts = list(dict.fromkeys(uids))[: max(1, self.config.log_rollout_prompts)]
+            prompts = list(dict.fromkeys(uids))[: max(1, self.prompts)]
             places = [row for row in places if uids[row] in prompts]
         columns = {name: values[list(places)] for name, values in per_token.items()}
         rows = self._rows(batch, [real[row] for row in places], columns)
@@ -82,7 +85,7 @@ class TokenLog:
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_info"])
         ids = [str(info.get("id", info.get("index"))) for info in list(data["extra_info"])]
         chosen = sorted(range(len(ids)), key=lambda row: (ids[row], batch.keys[row]))
-        chosen = chosen[: self.config.log_validation_rollouts]
+        chosen = chosen[: self.held_out]
         columns = {name: values[chosen] for name, values in per_token.items()}
         self.run_log.rollouts(step, self._rows(batch, chosen, columns), kind="validation")
 

@@ -55,7 +55,8 @@ class VAOPDTrainer(Validation, TrainingStep, PPOTrainerSync):
     def _init_tokenizer(self):
         """After the host's: the log of rollouts, which decodes tokens."""
         super()._init_tokenizer()
-        self.token_log = TokenLog(self.run_log, self.tokenizer, self.vaopd, fetch_thumbnails)
+        logged = self.vaopd.log_rollout_prompts, self.vaopd.log_validation_rollouts
+        self.token_log = TokenLog(self.run_log, self.tokenizer, *logged, fetch_thumbnails)
 
     # ------------------------------------------------------------------ workers
 
