@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from verl_vaopd.checks.host_settings import validate_host_settings
 from verl_vaopd.data.grading import same_answer
 from verl_vaopd.data.synthetic_geometry import make_row
-from verl_vaopd.evaluation import EvaluationError
 from verl_vaopd.evaluation.run import Settings
-from verl_vaopd.evaluation.server import local_checkpoint as evaluated_checkpoint
 from verl_vaopd.model.head import load_lm_head, local_checkpoint
+from verl_vaopd.serving import EvaluationError
+from verl_vaopd.serving.server import local_checkpoint as evaluated_checkpoint
 from verl_vaopd.settings.compose import compose
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ UNSAFE = {
     *("pickle.load", "pickle.loads", "dill.load", "joblib.load", "marshal.loads", "yaml.load", "yaml.unsafe_load"),
     *("eval", "exec", "os.system", "os.popen", "tarfile.open", "shutil.unpack_archive", "pandas.read_pickle"),
 }
-OWN_PICKLE = ("verl_vaopd/evaluation/toolkit.py", "pickle.load")
+OWN_PICKLE = ("verl_vaopd/serving/toolkit.py", "pickle.load")
 """Verdicts that the toolkit's own process wrote a moment before, into a folder made for them."""
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from verl_vaopd.evaluation import EvaluationError, compare
+from verl_vaopd.evaluation import compare
 from verl_vaopd.evaluation.benchmarks import BENCHMARKS
 from verl_vaopd.evaluation.manifest import write_json
 from verl_vaopd.evaluation.results import (
@@ -16,6 +16,7 @@ from verl_vaopd.evaluation.results import (
     table,
     write_lines,
 )
+from verl_vaopd.serving import EvaluationError
 
 AI2D = BENCHMARKS["AI2D"]
 

@@ -1,19 +1,16 @@
 """What is checked before anything is started, and what a second run with the same folder may do."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from verl_vaopd.evaluation import EvaluationError, server, toolkit_process
 from verl_vaopd.evaluation.__main__ import default_output, main
 from verl_vaopd.evaluation.benchmarks import BENCHMARKS
 from verl_vaopd.evaluation.calibration import nearest
-from verl_vaopd.evaluation.generation import chat_message
-from verl_vaopd.evaluation.journal import Journal
 from verl_vaopd.evaluation.manifest import checkpoint_hash, continue_run, write_json
-from verl_vaopd.evaluation.server import free_port, server_command
 from verl_vaopd.evaluation.variants import Variants, read_variants
+from verl_vaopd.serving import EvaluationError
+from verl_vaopd.serving.server import free_port
 
 NOWHERE = f"http://127.0.0.1:{free_port()}/v1"
 
@@ -52,34 +49,6 @@ def test_no_such_checkpoint(tmp_path, capsys, monkeypatch):
     assert "has no config.json" in capsys.readouterr().err
 
 
-def test_the_toolkits_environment_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("VAOPD_EVAL_VENV", str(tmp_path / "none"))
-    with pytest.raises(EvaluationError, match="setup.sh --eval"):
-        toolkit_process.toolkit_python()
-
-
-def test_the_toolkit_gets_no_secret_and_nothing_that_steers_it(monkeypatch):
-    for name in ("OPENAI_API_KEY", "VAOPD_JUDGE_API_KEY", "HF_TOKEN", "LOCAL_LLM"):
-        monkeypatch.setenv(name, "secret")
-    assert "secret" not in toolkit_process.toolkit_environment().values()
-    monkeypatch.setenv("LMUData", "/no/such/folder")
-    with pytest.raises(EvaluationError, match="LMUData=/no/such/folder"):
-        toolkit_process.toolkit_environment()
-
-
-def test_a_torn_line_is_cut_off(tmp_path):
-    path = tmp_path / "a.jsonl"
-    journal = Journal(path)
-    journal.append({"key": "1", "prediction": "one"})
-    journal.close()
-    with open(path, "ab") as file:
-        file.write(b'{"key": "2", "predi')
-    journal = Journal(path)
-    assert journal.records == {"1": {"key": "1", "prediction": "one"}}
-    journal.append({"key": "3", "prediction": "three\nlines\u2028"})
-    assert list(Journal(path).records) == ["1", "3"]
-
-
 def test_a_folder_is_continued_only_with_the_same_answers(tmp_path):
     run = {"checkpoint": "c", "decoding": {"temperature": 1.0}, "questions": {"AI2D": {"prompts_sha256": "q"}}}
     continue_run(tmp_path, run)
@@ -100,23 +69,6 @@ def test_checkpoint_hash_sees_every_file(tmp_path):
     assert first == checkpoint_hash(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"1")
     assert checkpoint_hash(tmp_path) != first
-
-
-def test_images_go_to_the_server_as_they_are(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"as they are")
-    message = chat_message([{"image": str(tmp_path / "a.png")}, {"text": "What is it?"}])
-    image, text = message["content"]
-    assert image["image_url"]["url"] == "data:image/png;base64,YXMgdGhleSBhcmU="
-    assert text == {"type": "text", "text": "What is it?"}
-
-
-def test_server_command(tmp_path, monkeypatch):
-    (tmp_path / "config.json").write_text(json.dumps({"text_config": {"max_position_embeddings": 2048}}))
-    monkeypatch.setattr(server, "on_cpu", lambda: False)
-    command = server_command(tmp_path, 8000, ["--data-parallel-size", "8"])
-    assert command[command.index("--max-model-len") + 1] == "2048"
-    assert "/" not in command[command.index("--served-model-name") + 1]
-    assert command[-2:] == ["--data-parallel-size", "8"]
 
 
 def test_hallusion_index():

@@ -14,12 +14,12 @@ import psutil
 import pytest
 
 from tests.evaluation.data_files import write_all
-from tests.evaluation.servers import QUICK, SMALL, both_servers, evaluate_command, make_models
+from tests.serving.servers import QUICK, SMALL, both_servers, evaluate_command, make_models
 from tests.stack import ROOT, run
-from verl_vaopd.evaluation import EvaluationError
 from verl_vaopd.evaluation.benchmarks import BENCHMARKS
-from verl_vaopd.evaluation.server import SERVED_NAME, free_port
-from verl_vaopd.evaluation.toolkit_process import toolkit_python
+from verl_vaopd.serving import EvaluationError
+from verl_vaopd.serving.server import SERVED_NAME, free_port
+from verl_vaopd.serving.toolkit_process import toolkit_python
 
 pytestmark = pytest.mark.stack
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from verl_vaopd.evaluation import EvaluationError
+from verl_vaopd.serving import EvaluationError
 
 
 def whole(text: str) -> int:
@@ -72,10 +72,10 @@ def default_output(checkpoint: str) -> Path:
 
 def run(args: argparse.Namespace, server_arguments: Sequence[str]) -> int:
     from verl_vaopd.evaluation.calibration import calibrate
-    from verl_vaopd.evaluation.generation import Decoding
     from verl_vaopd.evaluation.results import TABLE
     from verl_vaopd.evaluation.run import Settings, evaluate
     from verl_vaopd.evaluation.variants import DEFAULT_FILE, Variants, read_variants
+    from verl_vaopd.serving.generation import Decoding
 
     file = args.calibration or DEFAULT_FILE
     output = args.output or default_output(args.checkpoint)

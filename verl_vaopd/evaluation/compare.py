@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from verl_vaopd.evaluation import EvaluationError
+from verl_vaopd.serving import EvaluationError
 
 SAME = ("toolkit", "decoding", "passes", "variants", "judge")
 

@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from verl_vaopd.evaluation import EvaluationError
+from verl_vaopd.serving import EvaluationError
 
 FILE = "run.json"
 

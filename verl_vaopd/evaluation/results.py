@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from verl_vaopd.evaluation import EvaluationError
 from verl_vaopd.evaluation.benchmarks import AVERAGES, BENCHMARKS, Benchmark
 from verl_vaopd.evaluation.parts import Part
 from verl_vaopd.evaluation.statistics import LEVEL, Score, average, score
+from verl_vaopd.serving import EvaluationError
 
 RESULTS, QUESTIONS, TABLE = "results.json", "questions.jsonl", "table.txt"
 MOST_FAILED = 0.005

@@ -11,11 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from verl_vaopd.evaluation import EvaluationError
 from verl_vaopd.evaluation.benchmarks import Benchmark
-from verl_vaopd.evaluation.generation import Decoding, Sampler
-from verl_vaopd.evaluation.journal import Journal
-from verl_vaopd.evaluation.judge import JudgeRelay
 from verl_vaopd.evaluation.manifest import checkpoint_hash, continue_run, write_json
 from verl_vaopd.evaluation.results import (
     QUESTIONS,
@@ -29,9 +25,13 @@ from verl_vaopd.evaluation.results import (
     table,
     write_lines,
 )
-from verl_vaopd.evaluation.server import SERVED_NAME, checked_model, local_checkpoint, vllm_server
-from verl_vaopd.evaluation.toolkit_process import Toolkit
 from verl_vaopd.evaluation.variants import Variants
+from verl_vaopd.serving import EvaluationError
+from verl_vaopd.serving.generation import Decoding, Sampler
+from verl_vaopd.serving.journal import Journal
+from verl_vaopd.serving.judge import JudgeRelay
+from verl_vaopd.serving.server import SERVED_NAME, checked_model, local_checkpoint, vllm_server
+from verl_vaopd.serving.toolkit_process import Toolkit
 
 FAILED = "Failed to obtain answer via API."
 """What the toolkit itself writes for an answer it did not get; no option is read out of it."""

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from verl_vaopd.evaluation import EvaluationError
+from verl_vaopd.serving import EvaluationError
 
 DEFAULT_FILE = Path("outputs/evaluation/calibration.json")
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import openai
 from tqdm import tqdm
 
-from verl_vaopd.evaluation import EvaluationError
 from verl_vaopd.model.safe_weights import require_safetensors
 from verl_vaopd.platform.loopback import LOOPBACK
+from verl_vaopd.serving import EvaluationError
 
 LONGEST = 32768
 """Prompt and answer, tokens: the images of one MMMU question may take half of it."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import openai
 from tqdm import tqdm
 
-from verl_vaopd.evaluation import EvaluationError
-from verl_vaopd.evaluation.journal import Journal
+from verl_vaopd.serving import EvaluationError
+from verl_vaopd.serving.journal import Journal
 
 RETRIES = 5  # with growing pauses, about 15 s in all
 

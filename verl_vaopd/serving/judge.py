@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import openai
 
-from verl_vaopd.evaluation import EvaluationError
-from verl_vaopd.evaluation.journal import Journal
+from verl_vaopd.serving import EvaluationError
+from verl_vaopd.serving.journal import Journal
 
 RETRIES = 5
 DEAD_AFTER = 3

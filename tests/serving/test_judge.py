@@ -1,9 +1,9 @@
 import openai
 import pytest
 
-from verl_vaopd.evaluation import EvaluationError, judge
-from verl_vaopd.evaluation.journal import Journal
-from verl_vaopd.evaluation.server import free_port
+from verl_vaopd.serving import EvaluationError, judge
+from verl_vaopd.serving.journal import Journal
+from verl_vaopd.serving.server import free_port
 
 REQUEST = {"model": "judge", "messages": [{"role": "user", "content": "Is 1 equal to 1.0?"}], "temperature": 0}
 
