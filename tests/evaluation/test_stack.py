@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.evaluation.data_files import write_all
-from tests.serving.servers import QUICK, SMALL, both_servers, evaluate_command, make_models
+from tests.serving.servers import QUICK, SMALL, both_servers, make_models
 from tests.stack import ROOT, run
 from verl_vaopd.evaluation.benchmarks import BENCHMARKS
 from verl_vaopd.serving import EvaluationError
@@ -22,6 +22,12 @@ from verl_vaopd.serving.server import SERVED_NAME, free_port
 from verl_vaopd.serving.toolkit_process import toolkit_python
 
 pytestmark = pytest.mark.stack
+
+
+def evaluate_command(checkpoint: Path, output: Path, *arguments: str) -> list[str]:
+    command = [sys.executable, "-m", "verl_vaopd.cli", "evaluate", str(checkpoint), "--output", str(output)]
+    command += ["--calibration", str(output.parent / "not-calibrated.json")]
+    return [*command, "--passes", "2", "--limit", "8", "--max-tokens", "32", "--any-data-file", *arguments]
 
 
 def answers(output: Path) -> dict[str, list[str]]:

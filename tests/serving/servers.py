@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,9 +72,3 @@ def both_servers(student: Path, judge: Path, folder: Path):
     finally:
         for server in servers:
             server.stop()
-
-
-def evaluate_command(checkpoint: Path, output: Path, *arguments: str) -> list[str]:
-    command = [sys.executable, "-m", "verl_vaopd.cli", "evaluate", str(checkpoint), "--output", str(output)]
-    command += ["--calibration", str(output.parent / "not-calibrated.json")]
-    return [*command, "--passes", "2", "--limit", "8", "--max-tokens", "32", "--any-data-file", *arguments]
