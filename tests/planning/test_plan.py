@@ -9,9 +9,11 @@ import pytest
 from tests.planning.test_shapes import TEXT, VISION
 from verl_vaopd.planning import memory
 from verl_vaopd.planning.__main__ import main
+from verl_vaopd.planning.checkpoints import checkpoint_bytes, kept_at_most
 from verl_vaopd.planning.memory import RESERVE, VLLM_WORK, Settings
+from verl_vaopd.planning.published import QWEN3_VL_INSTRUCT
 from verl_vaopd.planning.recipe import composed, model_shape, settings
-from verl_vaopd.planning.shapes import QWEN3_VL_INSTRUCT, ModelShape
+from verl_vaopd.planning.shapes import ModelShape
 
 STUDENT = ModelShape(TEXT, VISION, tied=True)
 TEACHER = ModelShape(replace(TEXT, num_hidden_layers=3), VISION, tied=False)
@@ -104,7 +106,12 @@ def test_a_share_without_room_for_one_sequence_is_refused():
 
 
 def test_a_checkpoint_has_weights_states_and_the_exported_model():
-    assert memory.checkpoint_bytes(STUDENT) == 16 * STUDENT.total
+    assert checkpoint_bytes(STUDENT) == 16 * STUDENT.total
+
+
+def test_the_newest_checkpoints_stay_and_the_best():
+    assert kept_at_most(26, keep=2) == 3 and kept_at_most(2, keep=2) == 2
+    assert kept_at_most(26, keep=None) == 26
 
 
 @pytest.mark.parametrize("name", GPU_RECIPES)

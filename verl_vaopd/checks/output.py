@@ -15,9 +15,8 @@ def check_output(config, steps: int) -> None:
     Raises:
         ValueError: names the setting, the folder, and what to mend.
     """
-    from verl_vaopd.planning.memory import checkpoint_bytes
+    from verl_vaopd.planning.checkpoints import checkpoint_bytes, kept_at_most
     from verl_vaopd.planning.recipe import model_shape
-    from verl_vaopd.trainer.checkpoints import kept_at_most
 
     trainer = config.trainer
     folders = {"vaopd.output_dir": config.vaopd.output_dir, "trainer.default_local_dir": trainer.default_local_dir}

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from verl_vaopd.planning import memory
+from verl_vaopd.planning.checkpoints import checkpoint_bytes, kept_at_most
 from verl_vaopd.planning.devices import DEVICES
 from verl_vaopd.planning.memory import PhaseMemory, Settings
-from verl_vaopd.trainer.checkpoints import kept_at_most
 
 CHECKPOINT_WRITE = 1e9
 """Assumed bytes/s at which a checkpoint is written."""
@@ -90,7 +90,7 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
         ValueError: the recipe cannot be planned.
     """
     from verl_vaopd.planning.recipe import composed, settings, training_rows, usual_step
-    from verl_vaopd.planning.step import Workload
+    from verl_vaopd.planning.workload import Workload
     from verl_vaopd.settings.compose import planned_steps
 
     config = composed(args.recipe, args.overrides, **node_environment(args.gpus))
@@ -109,7 +109,7 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     )
     step = sum(seconds.values())
     steps = planned_steps(config, training_rows(config))
-    checkpoint = memory.checkpoint_bytes(each.student)
+    checkpoint = checkpoint_bytes(each.student)
     saves = 0 if trainer.save_freq < 1 else math.ceil(steps / trainer.save_freq)
     checks = (0 if trainer.test_freq < 1 else math.ceil(steps / trainer.test_freq)) + bool(trainer.val_before_train)
     problems = config.data.val_max_samples if config.data.val_max_samples > 0 else 200

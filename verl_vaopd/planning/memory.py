@@ -127,11 +127,6 @@ def host_bytes(plan: Settings, gpus_per_node: int) -> float:
     return per_gpu * gpus_per_node
 
 
-def checkpoint_bytes(student: ModelShape) -> float:
-    """One checkpoint of all ranks: fp32 weights, AdamW's two states, and the weights again in Hugging Face's format."""
-    return 4 * FP32 * student.total
-
-
 def _between(plan: Settings) -> dict[str, float]:
     """What is on the student's GPUs outside its own phases."""
     parts = {"teacher head": BF16 * plan.teacher.head_size}

@@ -13,11 +13,6 @@ TRACKER = "latest_checkpointed_iteration.txt"
 """verl's name; what resuming goes by."""
 
 
-def kept_at_most(saves: int, keep: int | None) -> int:
-    """Checkpoints that stay of ``saves``: the newest ``keep`` (None: all) and the best."""
-    return min(saves, keep + 1) if keep else saves
-
-
 def begin(folder: str) -> str:
     """An empty folder to write the next checkpoint of ``folder`` into. Returns its path."""
     unfinished = os.path.join(folder, UNFINISHED)
