@@ -85,6 +85,38 @@ def test_cot_sft(folder, answered):
     assert (folder / "cot_sft" / "student" / "model.safetensors").exists()
 
 
+def test_a_method_from_outside_the_package(folder):
+    """Its own score comes from the teacher's workers, its weights from the driver, its line to the person."""
+    result = run(
+        *("bash", "recipes/vaopd_tiny_cpu.sh", *SETTINGS),
+        *("vaopd.method=pkg://entropy_weighted:EntropyWeighted", "vaopd.method_settings={floor: 0.2}"),
+        RUN_DIR=str(folder / "outside"),
+        PYTHONPATH=str(ROOT / "tests" / "methods" / "outside"),
+    )
+    assert result.returncode == 0
+    steps = [record for record in records(folder / "outside") if "loss" in record]
+    assert [record["step"] for record in steps] == [1, 2, 3]
+    assert all(record["entropy/teacher"] > 0 and record["va/mean"] > 0 for record in steps)
+    assert all(f"teacher's entropy {record['entropy/teacher']:.3f}" in result.stdout for record in steps)
+    for rollout in rollouts(folder / "outside", 1):
+        assert sum(rollout["coefficient"]) == pytest.approx(1 / (16 * 4), rel=1e-4)
+        assert len({round(weight, 9) for weight in rollout["coefficient"]}) > 1  # no two tokens alike, as in Eq. 1
+
+
+def test_gkd_with_groups_of_visual_advantage_and_a_reward(folder):
+    """Divergence, weights of VA-OPD and GRPO's term in one backward, through the whole stack."""
+    result = run(
+        *("bash", "recipes/gkd.sh", "--tiny", *SETTINGS, "vaopd.gkd.token_weights=vaopd", "vaopd.reward_weight=0.1"),
+        RUN_DIR=str(folder / "gkd"),
+    )
+    assert result.returncode == 0
+    steps = [record for record in records(folder / "gkd") if "loss" in record]
+    assert [record["step"] for record in steps] == [1, 2, 3]
+    for record in steps:
+        assert 0 < record["kl/mean"] < 0.6932  # at beta 1/2 the divergence is at most log 2
+        assert record["weights/rollout_spread"] > 0 and record["policy/entropy"] > 0 and record["drift/mean"] < 1e-5
+
+
 @pytest.mark.long
 def test_sequences_spread_over_two_ranks(tmp_path, folder, answered):
     """Two FSDP ranks, colocated teacher, Ulysses: each sequence is spread over both."""

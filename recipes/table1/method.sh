@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the recipes of Table 1 share: each is the primary setting (recipes/vaopd_8b_2b_geo3k.sh) with another objective.
+# What the recipes of Table 1, and those of methods beyond it, share: each is the primary setting (recipes/vaopd_8b_2b_geo3k.sh) with another objective.
 #
 #   bash recipes/table1/METHOD.sh [--tiny] [--dry-run] [hydra overrides]
 #
@@ -12,18 +12,19 @@
 #
 # The other variables of those two recipes hold as well.
 run_method() {
-  local method="$1" recipe=vaopd_8b_2b_geo3k group=table1 argument arguments=()
+  local method="$1" recipe=vaopd_8b_2b_geo3k argument arguments=()
+  local group="${GROUP:-table1}" name="${NAME:-$1}" # a recipe beyond Table 1 sets them
   local recipes
   recipes="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
   shift
   for argument in "$@"; do
-    if [[ "$argument" == --tiny ]]; then recipe=vaopd_tiny_cpu group=table1_tiny; else arguments+=("$argument"); fi
+    if [[ "$argument" == --tiny ]]; then recipe=vaopd_tiny_cpu group="${group}_tiny"; else arguments+=("$argument"); fi
   done
   local outputs="${recipes%/*}/outputs/$group"
-  export RUN_DIR="${RUN_DIR:-$outputs/$method}"
+  export RUN_DIR="${RUN_DIR:-$outputs/$name}"
   exec bash "$recipes/$recipe.sh" \
     vaopd.method="$method" \
     vaopd.answers="${ANSWERS_DIR:-$outputs/answers}" \
-    trainer.experiment_name="${group}_$method" \
+    trainer.experiment_name="${group}_$name" \
     "${arguments[@]}"
 }

@@ -23,6 +23,14 @@ DISTRIBUTION = {"response_lengths": [7, 1, 4, 9], "settings": {"score": "distrib
 GRPO = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "grpo"}}
 PAPO = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "papo"}}
 OFFPOLICY = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "offpolicy_kd", "answers": "x"}}
+GKD = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "gkd", "gkd": {"beta": 0.3}}}
+GKD_BY_VA = {
+    "response_lengths": [7, 1, 4, 9],
+    "settings": {"method": "gkd", "gkd": {"beta": 0.5, "token_weights": "vaopd"}},
+}
+OPD_AND_REWARD = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "opd", "reward_weight": 0.5}}
+VAOPD_AND_REWARD = {"response_lengths": [7, 1, 4, 9], "settings": {"reward_weight": 2.0}}
+GKD_AND_REWARD = {"response_lengths": [7, 1, 4, 9], "settings": {**GKD["settings"], "reward_weight": 0.5}}
 LEARNING_RATE = 0.3
 LARGE_VOCABULARY = 6000
 CASES = {
@@ -35,6 +43,8 @@ CASES = {
         "distribution": {**DISTRIBUTION, "micro_batch": None},
         "checkpointing": {**MIXED, "micro_batch": None, "checkpointing": True},
         "grpo": {**GRPO, "micro_batch": 3},
+        "gkd": {**GKD, "micro_batch": 3},
+        "vaopd and reward": {**VAOPD_AND_REWARD, "micro_batch": None},
         "papo": {**PAPO, "micro_batch": None, "checkpointing": True},
         "bf16": {**MIXED, "micro_batch": None, "dtype": "bf16"},
         "large vocabulary": {
@@ -56,6 +66,10 @@ CASES = {
         "offpolicy_kd": {**OFFPOLICY, "micro_batch": 3},
         "papo": {**PAPO, "micro_batch": None},
         "papo, 1 row": {**PAPO, "micro_batch": 1},
+        "gkd by VA": {**GKD_BY_VA, "micro_batch": None},
+        "gkd, sequence parallel": {**GKD, "micro_batch": None, "sequence_ranks": 2},
+        "opd and reward": {**OPD_AND_REWARD, "micro_batch": 3},
+        "gkd and reward, sequence parallel": {**GKD_AND_REWARD, "micro_batch": None, "sequence_ranks": 2},
         "grpo, sequence parallel": {**GRPO, "micro_batch": None, "sequence_ranks": 2},
         "sequence parallel": {**MIXED, "micro_batch": None, "sequence_ranks": 2},
         "sequence parallel, 1 row": {**MIXED, "micro_batch": 1, "sequence_ranks": 2},
@@ -73,9 +87,12 @@ RUNS = [
 def naive(folder: Path, case: dict, student=None, only=None) -> dict:
     """Eq. 2-6 read off the page: one plain forward a sequence and view, full softmaxes, Python loops.
 
-    For ``offpolicy_kd`` the KL the other way round; for ``grpo`` and ``papo`` :func:`naive_policy`.
+    For ``offpolicy_kd`` the KL the other way round, for ``gkd`` the divergence to the mixture; for ``grpo`` and ``papo``
+    :func:`naive_policy`, which a reward adds to the others.
     """
-    method = case["settings"].get("method")
+    method, reward = case["settings"].get("method"), case["settings"].get("reward_weight", 0.0)
+    gkd = {"token_weights": "opd", **case["settings"].get("gkd", {})}
+    uniform = method in ("opd", "offpolicy_kd") or (method == "gkd" and gkd["token_weights"] == "opd")
     load = Qwen3VLForConditionalGeneration.from_pretrained
     student = student or load(folder / "student", attn_implementation="sdpa")
     teacher = load(folder / "teacher", attn_implementation="sdpa")
@@ -101,6 +118,11 @@ def naive(folder: Path, case: dict, student=None, only=None) -> dict:
         kl = (log_s.exp() * (log_s - views[0])).sum(-1)  # reverse: under the student's distribution
         if method == "offpolicy_kd":
             kl = (views[0].exp() * (views[0] - log_s)).sum(-1)  # forward: under the teacher's
+        if method == "gkd":
+            beta = gkd["beta"]
+            log_m = (beta * views[0].exp() + (1 - beta) * log_s.exp()).log()
+            to_teacher = (views[0].exp() * (views[0] - log_m)).sum(-1)
+            kl = beta * to_teacher + (1 - beta) * (log_s.exp() * (log_s - log_m)).sum(-1)
         rollouts.setdefault(uid, []).append((va, kl))
 
     loss = torch.zeros(())
@@ -109,7 +131,7 @@ def naive(folder: Path, case: dict, student=None, only=None) -> dict:
         z = (means - means.mean()) / (means.std(unbiased=False) + 1e-6)
         weights = z.exp() / z.exp().sum()
         for weight, (va, kl) in zip(weights, siblings, strict=True):
-            if method in ("opd", "offpolicy_kd"):
+            if uniform:
                 loss = loss + kl.mean() / len(siblings) / len(rollouts)
                 continue
             count = -(-len(va) // 5)  # ceil(0.2 T)
@@ -119,6 +141,8 @@ def naive(folder: Path, case: dict, student=None, only=None) -> dict:
             loss = loss + weight * group / len(rollouts)
     if method in ("grpo", "papo"):
         loss = naive_policy(student, prompts, papo=method == "papo")
+    elif reward:
+        loss = loss + reward * naive_policy(student, prompts, papo=False)
     loss.backward()
     gradients = {name: p.grad for name, p in student.named_parameters() if p.grad is not None}
     return {"loss": float(loss.detach()), "gradients": gradients, "scores": scores}

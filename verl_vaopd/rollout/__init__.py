@@ -1,1 +1,1 @@
-"""The rollout side: agent loop, image views, stored answers, the socket for weights."""
+"""Agent loop, image views, replay of stored answers, the socket for weights."""

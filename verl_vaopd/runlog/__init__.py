@@ -1,1 +1,1 @@
-"""What a run leaves in its folder and shows."""
+"""The folder of a run: what is logged, shown and drawn."""

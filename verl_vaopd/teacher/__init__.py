@@ -1,1 +1,1 @@
-"""Frozen FSDP teacher: scores every rollout under the original and the degraded image in one forward."""
+"""Frozen FSDP teacher: scores every rollout under both views in one forward."""

@@ -1,1 +1,1 @@
-"""The Ray driver: what happens in a step, the hydra entry point, the typed config."""
+"""The step and the driver around it, Ray workers, alarms, checkpoints."""
