@@ -1,5 +1,7 @@
 """Log-softmax of a linear layer, one chunk of rows at a time: what the functions that never hold M x V share."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -64,3 +66,22 @@ def log_softmax(logits: Tensor, out: Tensor) -> Tensor:
         # The CPU kernel for mixed dtypes is several times slower than a copy and a softmax in place.
         return torch.log_softmax(out.copy_(logits), dim=-1, out=out)
     return torch.log_softmax(logits, dim=-1, dtype=out.dtype, out=out)
+
+
+def log_prob_blocks(
+    hidden: Tensor, head: Tensor, vocab_size: int, chunk_size: int | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(row numbers, their log-probabilities [rows, V]) of checked inputs, block by block until all rows were given.
+
+    A block may be overwritten, and is by the next. Call without autograd and, as products are in the input dtype,
+    without autocast.
+    """
+    chunk_size = min(checked_chunk_size(chunk_size, vocab_size, hidden.dtype), max(1, len(hidden)))
+    head = head[:vocab_size]
+    logits = hidden.new_empty(chunk_size, vocab_size)
+    block = min(softmax_rows(hidden.device), chunk_size)
+    buffer = hidden.new_empty(block, vocab_size, dtype=softmax_dtype(hidden))
+    for chunk in torch.arange(len(hidden), device=hidden.device).split(chunk_size):
+        z = torch.mm(hidden[chunk], head.t(), out=logits[: len(chunk)])
+        for rows, z_rows in zip(chunk.split(block), z.split(block), strict=True):
+            yield rows, log_softmax(z_rows, buffer[: len(rows)])

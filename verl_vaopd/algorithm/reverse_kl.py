@@ -19,6 +19,12 @@ def reverse_kl(student_logits: Tensor, teacher_logits: Tensor, vocab_size: int |
     Raises:
         ValueError: shapes differ, vocab_size larger than a model's logits, or a logit within it not finite.
     """
+    log_p_student, log_p_teacher = paired_log_probs(student_logits, teacher_logits, vocab_size)
+    return (log_p_student.exp() * (log_p_student - log_p_teacher)).sum(dim=-1)  # sum over V: p_S (log p_S - log p_T)
+
+
+def paired_log_probs(student_logits: Tensor, teacher_logits: Tensor, vocab_size: int | None) -> list[Tensor]:
+    """Log-probabilities [..., V] of the student and of the teacher, checked as :func:`reverse_kl` says."""
     expected = student_logits.shape
     if vocab_size is None:
         vocab_size = expected[-1]
@@ -31,5 +37,4 @@ def reverse_kl(student_logits: Tensor, teacher_logits: Tensor, vocab_size: int |
         logits = logits[..., :vocab_size]
         check_finite(name, logits.detach().reshape(-1, vocab_size))
         log_p.append(torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1))
-    log_p_student, log_p_teacher = log_p
-    return (log_p_student.exp() * (log_p_student - log_p_teacher)).sum(dim=-1)  # sum over V: p_S (log p_S - log p_T)
+    return log_p

@@ -4,13 +4,7 @@ import torch
 from torch import Tensor
 
 from verl_vaopd.algorithm.checks import check_token_ids
-from verl_vaopd.algorithm.linear_log_softmax import (
-    check_linear,
-    checked_chunk_size,
-    log_softmax,
-    softmax_dtype,
-    softmax_rows,
-)
+from verl_vaopd.algorithm.linear_log_softmax import check_linear, log_prob_blocks, softmax_dtype
 
 
 @torch.no_grad()
@@ -31,17 +25,8 @@ def token_log_probs(
     """
     check_linear("model", hidden, head, vocab_size)
     check_token_ids(token_ids, len(hidden), vocab_size)
-    chunk_size = min(checked_chunk_size(chunk_size, vocab_size, hidden.dtype), max(1, len(hidden)))
-    dtype = softmax_dtype(hidden)
-    head = head[:vocab_size]
-    logits = hidden.new_empty(chunk_size, vocab_size)
-    block = min(softmax_rows(hidden.device), chunk_size)
-    buffer = hidden.new_empty(block, vocab_size, dtype=dtype)
-    result = hidden.new_empty(len(hidden), dtype=dtype)
+    result = hidden.new_empty(len(hidden), dtype=softmax_dtype(hidden))
     with torch.autocast(hidden.device.type, enabled=False):  # products in the input dtype
-        for chunk in torch.arange(len(hidden), device=hidden.device).split(chunk_size):
-            z = torch.mm(hidden[chunk], head.t(), out=logits[: len(chunk)])
-            for rows, z_rows in zip(chunk.split(block), z.split(block), strict=True):
-                log_p = log_softmax(z_rows, buffer[: len(rows)])
-                result[rows] = log_p.gather(1, token_ids[rows, None].long()).squeeze(1)
+        for rows, log_p in log_prob_blocks(hidden, head, vocab_size, chunk_size):
+            result[rows] = log_p.gather(1, token_ids[rows, None].long()).squeeze(1)
     return result
