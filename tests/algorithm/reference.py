@@ -78,6 +78,15 @@ def reverse_kl(student_logits, teacher_logits):
     return math.fsum(math.exp(a) * (a - b) for a, b in zip(log_p_student, log_p_teacher, strict=True))
 
 
+def generalised_jsd(student_logits, teacher_logits, beta):
+    """beta KL(p_T || m) + (1 - beta) KL(p_S || m) of one row, m = beta p_T + (1 - beta) p_S, 0 < beta < 1."""
+    summands = []
+    for a, b in zip(log_softmax(student_logits), log_softmax(teacher_logits), strict=True):
+        log_m = math.log(beta * math.exp(b) + (1 - beta) * math.exp(a))
+        summands += [beta * math.exp(b) * (b - log_m), (1 - beta) * math.exp(a) * (a - log_m)]
+    return math.fsum(summands)
+
+
 def random_case(seed):
     """Scores, mask and prompts: 1-5 prompts of 1-6 siblings, shuffled; gaps in the mask; ties; one-token responses."""
     rng = random.Random(seed)

@@ -12,9 +12,11 @@ Shape legend:
 
 from verl_vaopd.algorithm.degradations import blank, gaussian_blur, mask_patches
 from verl_vaopd.algorithm.forward_kl import fused_linear_forward_kl
+from verl_vaopd.algorithm.fused_jensen_shannon import fused_linear_jsd
 from verl_vaopd.algorithm.fused_reverse_kl import fused_linear_reverse_kl
 from verl_vaopd.algorithm.fused_view_kl import fused_linear_view_kl
 from verl_vaopd.algorithm.high_group import high_token_counts, high_va_mask
+from verl_vaopd.algorithm.jensen_shannon import generalised_jsd
 from verl_vaopd.algorithm.linear_log_softmax import default_chunk_size
 from verl_vaopd.algorithm.patch_masking import blacken_patches
 from verl_vaopd.algorithm.perception import perception_kl, perception_terms
@@ -32,9 +34,11 @@ __all__ = [
     "blank",
     "default_chunk_size",
     "fused_linear_forward_kl",
+    "fused_linear_jsd",
     "fused_linear_reverse_kl",
     "fused_linear_view_kl",
     "gaussian_blur",
+    "generalised_jsd",
     "high_token_counts",
     "high_va_mask",
     "mask_patches",

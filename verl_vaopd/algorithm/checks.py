@@ -48,6 +48,12 @@ def check_open_fraction(name: str, value: float) -> None:
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {value}")
 
 
+def check_fraction(name: str, value: float) -> None:
+    """ValueError unless ``value`` is a number with 0 <= value <= 1; True and False are none."""
+    if isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a number from 0 to 1, got {value}")
+
+
 def check_vocab_size(vocab_size: int, **rows: int) -> None:
     """ValueError unless 1 <= vocab_size <= each of the named row counts."""
     if vocab_size < 1:
