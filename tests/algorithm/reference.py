@@ -87,6 +87,11 @@ def generalised_jsd(student_logits, teacher_logits, beta):
     return math.fsum(summands)
 
 
+def entropy(logits):
+    """-sum_v p log p of one row."""
+    return -math.fsum(math.exp(a) * a for a in log_softmax(logits))
+
+
 def random_case(seed):
     """Scores, mask and prompts: 1-5 prompts of 1-6 siblings, shuffled; gaps in the mask; ties; one-token responses."""
     rng = random.Random(seed)

@@ -24,6 +24,7 @@ from verl_vaopd.algorithm.pixelation import pixelate
 from verl_vaopd.algorithm.policy_log_probs import policy_log_probs
 from verl_vaopd.algorithm.reverse_kl import reverse_kl
 from verl_vaopd.algorithm.rollout_weights import rollout_weights, uniform_rollout_weights
+from verl_vaopd.algorithm.token_entropy import token_entropy
 from verl_vaopd.algorithm.token_log_probs import token_log_probs
 from verl_vaopd.algorithm.token_masking import masked_tokens
 from verl_vaopd.algorithm.token_weights import opd_token_weights, token_weights, uniform_token_weights
@@ -51,6 +52,7 @@ __all__ = [
     "policy_log_probs",
     "reverse_kl",
     "rollout_weights",
+    "token_entropy",
     "token_log_probs",
     "token_weights",
     "uniform_rollout_weights",
