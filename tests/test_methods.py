@@ -89,7 +89,7 @@ def test_a_method_from_outside_the_package(folder):
     """Its own score comes from the teacher's workers, its weights from the driver, its line to the person."""
     result = run(
         *("bash", "recipes/vaopd_tiny_cpu.sh", *SETTINGS),
-        *("vaopd.method=pkg://entropy_weighted:EntropyWeighted", "vaopd.method_settings={floor: 0.2}"),
+        *("vaopd.method=pkg://entropy_weighted:EntropyWeighted", "+vaopd.method_settings.floor=0.2"),
         RUN_DIR=str(folder / "outside"),
         PYTHONPATH=str(ROOT / "tests" / "methods" / "outside"),
     )

@@ -99,7 +99,7 @@ def test_a_wrong_object_is_refused_before_a_start(source, name, says, tmp_path, 
 def test_a_method_from_outside_passes_the_checks(monkeypatch):
     monkeypatch.syspath_prepend(OUTSIDE)
     own = "vaopd.method=pkg://entropy_weighted:EntropyWeighted"
-    method = check_settings(compose("tiny_cpu", [*REQUIRED, own, "vaopd.method_settings={floor: 0.5}"]))
+    method = check_settings(compose("tiny_cpu", [*REQUIRED, own, "+vaopd.method_settings.floor=0.5"]))
     assert method.title == "Entropy-weighted OPD" and method.score_names[-1] == "entropy"
     # Weights by hand: entropy 1, 0, 0 and floor 0.5 on three tokens are 1.5, 0.5, 0.5 of 2.5, times 1 / K = 1/2.
     entropy = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 9.0]])
@@ -114,7 +114,7 @@ def test_a_method_from_outside_passes_the_checks(monkeypatch):
     [
         (["vaopd.method=grpo", "vaopd.reward_weight=0.1"], "vaopd.reward_weight=0.1: must be 0: grpo takes no reward"),
         (["vaopd.reward_weight=0.1", "actor_rollout_ref.actor.ppo_mini_batch_size=8"], "with vaopd.reward_weight=0.1"),
-        (["vaopd.method_settings={a: 1}"], "vaopd.method_settings={'a': 1}: must be empty: vaopd reads none"),
+        (["+vaopd.method_settings.a=1"], "vaopd.method_settings={'a': 1}: must be empty: vaopd reads none"),
         (["vaopd.method=gkd", "vaopd.gkd.token_weights=vaopd", "vaopd.degraded_view=false"], "degraded_view=False"),
         (["vaopd.method=gkd", "vaopd.mask_tokens=random"], "vaopd.mask_tokens='random'"),
     ],

@@ -87,8 +87,8 @@ RUNS = [
 def naive(folder: Path, case: dict, student=None, only=None) -> dict:
     """Eq. 2-6 read off the page: one plain forward a sequence and view, full softmaxes, Python loops.
 
-    For ``offpolicy_kd`` the KL the other way round, for ``gkd`` the divergence to the mixture; for ``grpo`` and ``papo``
-    :func:`naive_policy`, which a reward adds to the others.
+    For ``offpolicy_kd`` the KL the other way round, for ``gkd`` the divergence to the mixture; for ``grpo`` and
+    ``papo`` :func:`naive_policy`, which a reward adds to the others.
     """
     method, reward = case["settings"].get("method"), case["settings"].get("reward_weight", 0.0)
     gkd = {"token_weights": "opd", **case["settings"].get("gkd", {})}
