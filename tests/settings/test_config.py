@@ -32,6 +32,7 @@ def test_shipped_configs_compose_and_are_valid(name):
     # The paper's settings (Section 4.1 and its appendix), in every shipped config.
     assert (vaopd.temperature, vaopd.eps, vaopd.high_fraction, vaopd.high_weight) == (1.0, 1e-6, 0.2, 0.5)
     assert vaopd.degradation_ratio == 0.10 and config.actor_rollout_ref.rollout.n == 4
+    assert vaopd.max_drift == {"tiny_cpu": 1e-3}.get(name, 0.1)  # fp32, bf16
     assert config.data.train_batch_size == 16
     optim = config.actor_rollout_ref.actor.optim
     assert (list(optim.betas), optim.weight_decay, optim.clip_grad) == ([0.9, 0.95], 0.1, 1.0)

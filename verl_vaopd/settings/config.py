@@ -76,8 +76,8 @@ class VAOPDConfig:
     method_settings: dict[str, Any] = field(default_factory=dict)
     """Settings of a method of your own (``pkg://``), which alone reads them."""
     max_drift: float | None = None
-    """Stop when the mean difference between rollout and trainer log-probabilities exceeds this (nats); null: log it,
-    and warn when it leaps."""
+    """Stop when the mean difference between rollout and trainer log-probabilities exceeds this (nats): the rollouts are
+    not the student's (docs/reliability.md). null: log it, and warn when it leaps."""
     max_skipped_steps: int = 3
     """Stop after this many steps in a row with an update that was skipped because loss or gradient was not finite."""
 
