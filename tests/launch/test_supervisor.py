@@ -95,7 +95,7 @@ def test_a_run_that_is_asked_to_stop_is_not_started_again():
 
 
 LEAVES_MEMORY = """
-import os, secrets, signal, verl_vaopd.platform
+import os, secrets, signal, verl_vaopd.platform.plugin
 from multiprocessing import resource_tracker, shared_memory
 segment = shared_memory.SharedMemory(create=True, size=4096)
 weights = shared_memory.SharedMemory(create=True, size=4096, name="verl_weights_" + secrets.token_hex(16))

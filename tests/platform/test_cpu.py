@@ -27,11 +27,19 @@ if "cpu" in PlatformRegistry.registered_names():
 """
 
 
-def run(**env) -> list[str]:
+def run(before="", **env) -> list[str]:
     clean = {k: v for k, v in os.environ.items() if k != "VERL_PLATFORM"}
-    result = subprocess.run([sys.executable, "-c", SHOW], env=clean | env, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", f"{before}\n{SHOW}"], env=clean | env, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()
+
+
+def test_what_imports_the_room_first_may_choose_the_platform_later():
+    """As ``verl-vaopd train`` does, which knows the device when the config is composed."""
+    code = "import os, verl_vaopd.launch.supervisor, verl_vaopd.launch.own_cluster; os.environ['VERL_PLATFORM'] = 'cpu'"
+    assert run(code)[0] == "['amd', 'cpu', 'huawei', 'nvidia'] True"
 
 
 def test_plugin_registers_the_platform_when_asked():

@@ -37,7 +37,8 @@ def test_multiprocessing_unblocks_sigterm_unless_it_is_held(tmp_path):
 
 
 def test_the_plugin_of_verl_holds_it_on_a_node_of_the_cluster_module():
-    code = "import signal, verl_vaopd.platform; print(signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    ask = "print(signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    code = f"import signal, verl_vaopd.platform.plugin; {ask}"
     for value, held in (("1", "True"), ("", "False")):
         env = {**os.environ, "VAOPD_HOLD_SIGTERM": value, "VERL_PLATFORM": ""}
         shown = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)

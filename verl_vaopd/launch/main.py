@@ -215,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = compose(config_name, overrides)
         if config.trainer.device == "cpu":
-            os.environ["VERL_PLATFORM"] = "cpu"  # before verl is imported: it loads verl_vaopd.platform
+            os.environ["VERL_PLATFORM"] = "cpu"  # before verl is imported: it loads verl_vaopd.platform.plugin
         if "RAY_ADDRESS" not in os.environ:
             keep_private(os.environ)
         print("checking settings, models and data", flush=True)

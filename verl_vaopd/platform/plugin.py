@@ -1,0 +1,21 @@
+"""verl on a machine without an accelerator, found by verl through its ``verl.plugins`` entry point.
+
+verl imports this module in every process that imports verl. It does nothing unless ``VERL_PLATFORM=cpu``
+(``verl-vaopd train`` sets it when ``trainer.device=cpu``), so a GPU machine is left as it is; but on a Ray node of
+``verl_vaopd.launch.cluster`` it sees that Slurm's SIGTERM does not end the workers, and shared memory is named after
+the run in any case.
+"""
+
+import os
+
+from verl_vaopd.platform.segments import SEGMENT_PREFIX, name_segments
+from verl_vaopd.platform.signals import HOLD_SIGTERM, hold_sigterm
+
+if SEGMENT_PREFIX in os.environ:
+    name_segments(os.environ[SEGMENT_PREFIX])
+
+if os.environ.get(HOLD_SIGTERM) == "1":
+    hold_sigterm()
+
+if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
+    from verl_vaopd.platform import cpu  # noqa: F401  (registers the platform)
