@@ -3,7 +3,8 @@
 # docs/methods.md has the objective and its source.
 #
 # Reproduces: no figure; what Standard OPD and VA-OPD are compared with under another divergence.
-#             vaopd.gkd.beta=0 is forward KL, 1 reverse KL, default 0.5; vaopd.gkd.token_weights=vaopd weighs as VA-OPD.
+#             vaopd.gkd.beta=0 is forward KL, 1 reverse KL, default 0.5; vaopd.gkd.token_weights=visual_advantage weighs as
+#             VA-OPD.
 # Runs on:    8 GPUs of 80 GB on one node; with --tiny on 2 cores without a GPU. recipes/table1/method.sh has the options.
 # Time:       not measured.
 set -euo pipefail

@@ -106,7 +106,14 @@ def test_a_method_from_outside_the_package(folder):
 def test_gkd_with_groups_of_visual_advantage_and_a_reward(folder):
     """Divergence, weights of VA-OPD and GRPO's term in one backward, through the whole stack."""
     result = run(
-        *("bash", "recipes/gkd.sh", "--tiny", *SETTINGS, "vaopd.gkd.token_weights=vaopd", "vaopd.reward_weight=0.1"),
+        *(
+            "bash",
+            "recipes/gkd.sh",
+            "--tiny",
+            *SETTINGS,
+            "vaopd.gkd.token_weights=visual_advantage",
+            "vaopd.reward_weight=0.1",
+        ),
         RUN_DIR=str(folder / "gkd"),
     )
     assert result.returncode == 0

@@ -35,8 +35,7 @@ def test_no_code_outside_methods_compares_a_methods_name():
         for line in path.read_text().splitlines()
         if compares.search(line)
     ]
-    # A token weighting that has a method's name is a value of a setting of its own.
-    assert [line for line in found if "settings/of_methods.py" not in line] == []
+    assert found == []
 
 
 def test_the_picture_of_the_rooms_is_that_of_the_code():

@@ -115,7 +115,10 @@ def test_a_method_from_outside_passes_the_checks(monkeypatch):
         (["vaopd.method=grpo", "vaopd.reward_weight=0.1"], "vaopd.reward_weight=0.1: must be 0: grpo takes no reward"),
         (["vaopd.reward_weight=0.1", "actor_rollout_ref.actor.ppo_mini_batch_size=8"], "with vaopd.reward_weight=0.1"),
         (["+vaopd.method_settings.a=1"], "vaopd.method_settings={'a': 1}: must be empty: vaopd reads none"),
-        (["vaopd.method=gkd", "vaopd.gkd.token_weights=vaopd", "vaopd.degraded_view=false"], "degraded_view=False"),
+        (
+            ["vaopd.method=gkd", "vaopd.gkd.token_weights=visual_advantage", "vaopd.degraded_view=false"],
+            "degraded_view=False",
+        ),
         (["vaopd.method=gkd", "vaopd.mask_tokens=random"], "vaopd.mask_tokens='random'"),
     ],
 )

@@ -26,7 +26,7 @@ OFFPOLICY = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "offpolicy
 GKD = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "gkd", "gkd": {"beta": 0.3}}}
 GKD_BY_VA = {
     "response_lengths": [7, 1, 4, 9],
-    "settings": {"method": "gkd", "gkd": {"beta": 0.5, "token_weights": "vaopd"}},
+    "settings": {"method": "gkd", "gkd": {"beta": 0.5, "token_weights": "visual_advantage"}},
 }
 OPD_AND_REWARD = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "opd", "reward_weight": 0.5}}
 VAOPD_AND_REWARD = {"response_lengths": [7, 1, 4, 9], "settings": {"reward_weight": 2.0}}
@@ -91,8 +91,8 @@ def naive(folder: Path, case: dict, student=None, only=None) -> dict:
     ``papo`` :func:`naive_policy`, which a reward adds to the others.
     """
     method, reward = case["settings"].get("method"), case["settings"].get("reward_weight", 0.0)
-    gkd = {"token_weights": "opd", **case["settings"].get("gkd", {})}
-    uniform = method in ("opd", "offpolicy_kd") or (method == "gkd" and gkd["token_weights"] == "opd")
+    gkd = {"token_weights": "uniform", **case["settings"].get("gkd", {})}
+    uniform = method in ("opd", "offpolicy_kd") or (method == "gkd" and gkd["token_weights"] == "uniform")
     load = Qwen3VLForConditionalGeneration.from_pretrained
     student = student or load(folder / "student", attn_implementation="sdpa")
     teacher = load(folder / "teacher", attn_implementation="sdpa")

@@ -1,7 +1,7 @@
 """``gkd``: Generalized Knowledge Distillation (Agarwal et al. 2024, arXiv 2306.13649) on the student's answers.
 
 The divergence is the generalised Jensen-Shannon divergence with ``vaopd.gkd.beta``: 0 is forward KL, 1 reverse KL.
-Tokens weigh as in Standard OPD, or with ``vaopd.gkd.token_weights=vaopd`` as in VA-OPD.
+Tokens weigh as in Standard OPD, or with ``vaopd.gkd.token_weights=visual_advantage`` as in VA-OPD.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from verl_vaopd.methods.interface.method import Label, Step, Weighed
 from verl_vaopd.methods.opd import OPD
 from verl_vaopd.methods.vaopd import VAOPD
 
-WEIGHTS = {"opd": OPD, "vaopd": VAOPD}
+WEIGHTS = {"uniform": OPD, "visual_advantage": VAOPD}
 
 
 class GKD(Distillation):

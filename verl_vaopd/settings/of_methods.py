@@ -35,10 +35,11 @@ class GKDConfig:
 
     beta: float = 0.5
     """Of the generalised Jensen-Shannon divergence: 0 is forward KL(p_T || p_S), 1 reverse KL(p_S || p_T)."""
-    token_weights: str = "opd"
-    """How tokens weigh: ``opd``, all alike; ``vaopd``, rollouts and tokens by visual advantage (Eq. 3-6)."""
+    token_weights: str = "uniform"
+    """How tokens weigh: ``uniform``, as in Standard OPD; ``visual_advantage``, as in VA-OPD (Eq. 3-6)."""
 
     def __post_init__(self):
         beta, weights = self.beta, self.token_weights
         refuse(not is_number(beta) or not 0 <= beta <= 1, "gkd.beta", beta, "a number in [0, 1]")
-        refuse(weights not in ("opd", "vaopd"), "gkd.token_weights", weights, "'opd' or 'vaopd'")
+        wanted = "'uniform' or 'visual_advantage'"
+        refuse(weights not in ("uniform", "visual_advantage"), "gkd.token_weights", weights, wanted)
