@@ -60,11 +60,11 @@ launch() {
     printf '\n\n'
     "$vaopd" train --dry-run "${arguments[@]}"
     case "$method" in
-      opd | vaopd)
+      opd | vaopd | gkd)
         printf '\nplan:\n'
         "$vaopd" plan "recipes/$recipe.sh" --gpu "${GPU:-a100-80g}" "${overrides[@]}"
         ;;
-      *) printf '\nplan: made for opd and vaopd only\n' ;;
+      *) printf '\nplan: made for opd, vaopd and gkd only\n' ;;
     esac
     return
   fi

@@ -199,4 +199,6 @@ def test_two_nodes_are_planned_with_the_slower_link(capsys, monkeypatch):
 
 def test_a_method_that_is_not_planned_is_refused(capsys):
     assert main(["vaopd_8b_2b_geo3k", "vaopd.method=grpo"]) != 0
-    assert "vaopd.method=grpo: plans are made for opd and vaopd only" in "".join(capsys.readouterr())
+    assert "vaopd.method=grpo: plans are made for distillation on the student's own answers only" in "".join(
+        capsys.readouterr()
+    )

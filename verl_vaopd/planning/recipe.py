@@ -99,9 +99,14 @@ def settings(config) -> Settings:
     import torch
 
     from verl_vaopd.algorithm import default_chunk_size
+    from verl_vaopd.methods import method_of
+    from verl_vaopd.settings.compose import instantiate
 
-    if config.vaopd.method not in ("opd", "vaopd"):
-        raise ValueError(f"vaopd.method={config.vaopd.method}: plans are made for opd and vaopd only")
+    method = method_of(instantiate(config))
+    if not (method.teacher_hidden and method.answers_by == "student"):
+        raise ValueError(
+            f"vaopd.method={method.name}: plans are made for distillation on the student's own answers only"
+        )
     actor, rollout, data = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.data
     teacher, fsdp = config.vaopd.teacher, actor.fsdp_config
     gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
