@@ -11,6 +11,8 @@
 #   PYTHON        the interpreter to use; default: the first of python3.11, python3.12, python3, python that is 3.11 or 3.12
 #   VAOPD_VENV    where the environment goes; default .venv
 #   VAOPD_EVAL_VENV  where that of --eval goes; default .venv-eval
+#
+# What the installers say goes to setup.log in the environment. A failure shows the end of it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 unset PYTHONHOME PYTHONPATH
@@ -94,6 +96,19 @@ fi
 
 stamp() { printf '%s/.vaopd-%s' "$venv" "$({ cat "$kind_file" pyproject.toml "$@"; echo "$PWD"; } | sha256sum | cut -c1-16)"; }
 
+log="$venv/setup.log"
+quietly() { "$@" >>"$log" 2>&1; }
+# As quietly, but the lines by which uv and pip end a stage are shown.
+by_stages() {
+  "$@" 2>&1 | tee -a "$log" | while IFS= read -r line; do
+    case "$line" in Resolved* | Prepared* | "Installed "* | "Installing collected"* | "Bytecode compiled"*) say "  ${line%%:*}" ;; esac
+  done
+}
+failed() {
+  tail -n 30 "$log" >&2
+  die "$1: above is the end of $log" "$2"
+}
+
 wanted=("requirements/$variant.txt")
 if [[ -f "$kind_file" && -x "$python" && -f "$(stamp "${wanted[@]}")" ]]; then
   [[ -n "$dev" && ! -f "$(stamp "${wanted[@]}" requirements/dev.txt)" ]] || exit 0
@@ -110,9 +125,10 @@ if [[ ! -x "$python" || -z "$(python_version "$python")" ]]; then
   mkdir "$venv"
   echo "$variant $(python_version "$base")" >"$kind_file"
   if command -v uv >/dev/null; then
-    uv venv --quiet --allow-existing --no-project --python "$base" "$venv"
+    quietly uv venv --allow-existing --no-project --python "$base" "$venv" ||
+      failed "uv cannot make an environment of $base" "mend what uv says, and remove $venv"
   else
-    "$base" -m venv "$venv" || die "$base cannot make a virtual environment" \
+    quietly "$base" -m venv "$venv" || failed "$base cannot make a virtual environment" \
       "install its venv module (Debian, Ubuntu: apt install python$(python_version "$base")-venv) or uv, and remove $venv"
   fi
 fi
@@ -122,7 +138,7 @@ fi
 export UV_COMPILE_BYTECODE=1
 if command -v uv >/dev/null; then
   installer=(uv pip install --python "$python")
-elif [[ -x "$venv/bin/uv" ]] || "$python" -m pip install --quiet "$uv_pin"; then
+elif [[ -x "$venv/bin/uv" ]] || quietly "$python" -m pip install "$uv_pin"; then
   installer=("$venv/bin/uv" pip install --python "$python")
 else
   say "uv cannot be installed, going on with pip: slower"
@@ -132,11 +148,12 @@ fi
 if [[ -n "$dev" ]]; then
   wanted+=(requirements/dev.txt)
 fi
-say "installing ${wanted[*]}"
-"${installer[@]}" --no-deps "${wanted[@]/#/--requirement=}" ||
-  die "the packages could not be installed: the installer's own words are above" \
+say "installing ${wanted[*]}, a few minutes; what the installer says: $log"
+by_stages "${installer[@]}" --no-deps "${wanted[@]/#/--requirement=}" ||
+  failed "the packages could not be installed" \
     "check the network, the proxy or the mirror of the package index, and the free disk; then run this again, it goes on from here"
-"${installer[@]}" --quiet --no-deps --no-build-isolation --editable .
+quietly "${installer[@]}" --no-deps --no-build-isolation --editable . ||
+  failed "verl_vaopd itself could not be installed" "mend what the installer says; then run this again"
 
 touch "$(stamp "requirements/$variant.txt")"
 if [[ -n "$dev" ]]; then

@@ -134,3 +134,39 @@ def test_setup_names_the_missing_python(tmp_path):
     assert result.returncode == 1
     assert "no Python 3.11 or 3.12" in result.stderr and "PYTHON=" in result.stderr
     assert not (tmp_path / "venv").exists()
+
+
+UV = """#!/bin/bash
+case "$1" in
+  venv) mkdir -p "${@: -1}/bin" && ln -s "$PYTHON" "${@: -1}/bin/python" ;;
+  pip)
+    echo "Resolved 2 packages in 3ms"
+    echo "Downloading torch (500.0MiB)"
+    [[ -z "$FAILS" ]] || { echo "error: no route to the index" >&2 && exit 2; }
+    echo "Installed 2 packages in 5ms"
+    echo " + torch==2.11.0" ;;
+esac
+"""
+DF = "#!/bin/bash\nprintf 'head\\n/dev/disk 1 1 99999999 1%% /\\n'\n"
+
+
+@pytest.mark.parametrize("fails", ["", "yes"])
+def test_setup_shows_stages_and_keeps_the_rest_for_its_log(tmp_path, fails):
+    for name, text in (("uv", UV), ("df", DF)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    venv = tmp_path / "venv"
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "VAOPD_VENV": str(venv), "PYTHON": sys.executable, "FAILS": fails}
+    command = ["bash", "scripts/setup.sh", "--cpu"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
+    lines, log = result.stderr.splitlines(), (venv / "setup.log").read_text()
+    assert result.stdout == "" and f"what the installer says: {venv}/setup.log" in lines[1]
+    assert lines[2] == "setup:   Resolved 2 packages in 3ms" and "Downloading torch" in log
+    if fails:
+        assert result.returncode == 1
+        assert lines[-3] == "error: no route to the index"
+        assert lines[-2].startswith("setup: error: the packages could not be installed") and "remedy" in lines[-1]
+    else:
+        assert result.returncode == 0
+        assert lines[3:] == ["setup:   Installed 2 packages in 5ms", f"setup: ready: {venv}"]
+        assert " + torch==2.11.0" in log
