@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 PROGRESS = "progress.log"
 STOP = "stop"
@@ -241,8 +242,8 @@ class RunLog:
 
 
 @contextmanager
-def shown_progress(output_dir: str) -> Iterator[None]:
-    """Print the lines that are added to a run's ``progress.log`` while the block runs."""
+def shown_progress(output_dir: str, to: TextIO | None = None) -> Iterator[None]:
+    """Print to ``to`` (default: stdout) the lines that are added to a run's ``progress.log`` while the block runs."""
     path = os.path.join(output_dir, PROGRESS)
     done = threading.Event()
     with open(path, "a+") as log:
@@ -252,7 +253,7 @@ def shown_progress(output_dir: str) -> Iterator[None]:
             while True:
                 last_look = done.wait(0.2)
                 if text := log.read():
-                    print(text, end="", flush=True)
+                    print(text, end="", file=to, flush=True)
                 if last_look:
                     return
 
@@ -326,6 +327,5 @@ def summary_table(summary: dict) -> str:
     lines = [f"{name:<30}{left:>12}{right:>12}" for name, left, right in rows]
     if summary["student"]:
         lines.append(f"{'exported student, step':<30}{'':>12}{summary['student_step']:>12}")
-    for name in ("student", "figure", "metrics"):
-        lines.append(f"{name:<12}{summary[name]}")
+    lines += [f"{name:<12}{summary[name]}" for name in ("student", "figure", "metrics") if summary[name]]
     return "\n".join(lines)

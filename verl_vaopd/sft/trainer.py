@@ -23,6 +23,7 @@ import verl_vaopd.student.engine  # noqa: F401  (registers the engine)
 from verl_vaopd.methods.cot_sft import LogLikelihood
 from verl_vaopd.model.packing import ImageInputs
 from verl_vaopd.runlog.run_log import RunLog
+from verl_vaopd.runlog.time_left import TimeLeft
 
 
 class SupervisedWorker(TrainingWorker):
@@ -60,6 +61,7 @@ class SupervisedTrainer(SFTTrainer):
                 f"from step {self.resume_global_step} to {self.total_training_steps}"
             )
         self.step = self.resume_global_step
+        self.time_left = TimeLeft(self.total_training_steps)
 
     def _build_engine(self):
         self.training_client = SupervisedWorker(
@@ -93,6 +95,7 @@ class SupervisedTrainer(SFTTrainer):
                 self.run_log.metrics({**record, "time/step": seconds, "time/wall": time.time()})
                 self.run_log.say(
                     f"step {self.step}/{self.total_training_steps}  loss {record['loss']:.4f}  {seconds:.1f} s"
+                    f"{self.time_left.after(self.step, {'step': seconds})}"
                 )
             return output
 

@@ -17,6 +17,7 @@ from verl_vaopd.methods import method_of
 from verl_vaopd.rollout.image_views import fetch_thumbnails
 from verl_vaopd.runlog.gauges import TrainingGauges
 from verl_vaopd.runlog.run_log import RunLog
+from verl_vaopd.runlog.time_left import TimeLeft
 from verl_vaopd.runlog.token_log import TokenLog
 from verl_vaopd.settings.config import VAOPDConfig
 from verl_vaopd.trainer import checkpoints
@@ -116,7 +117,8 @@ class VAOPDTrainer(Validation, TrainingStep, PPOTrainerSync):
 
     def fit(self, agent_loop_manager):
         """The host's loop; then, unless the run was asked to stop, the trained student and the summary of the run."""
-        self.planned_steps = self.total_training_steps
+        self.planned_steps, trainer = self.total_training_steps, self.config.trainer
+        self.time_left = TimeLeft(self.planned_steps, trainer.test_freq, trainer.save_freq)
         super().fit(agent_loop_manager)
         if self.stopped:
             step = self.total_training_steps

@@ -221,6 +221,7 @@ class TrainingStep:
         self.run_log.say(
             f"step {global_steps}/{self.planned_steps}  loss {metrics['loss']:.4f}  {shown}"
             f"accuracy {metrics['accuracy']:.1%}  {timing_raw['step']:.1f} s"
+            f"{self.time_left.after(global_steps, timing_raw)}"
         )
         for alarm in alarms:
             self._sound(alarm, batch, weighed=True)

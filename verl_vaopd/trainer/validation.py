@@ -57,7 +57,9 @@ class Validation:
         clear_views(uids)
 
     def _validate(self) -> dict[str, float]:
+        started = time.monotonic()
         metrics = super()._validate()
+        self.time_left.took["testing"] = time.monotonic() - started
         accuracy = [v for k, v in metrics.items() if k.startswith("val-core/") and "/acc/mean@" in k]
         reply = {f"val/{name}": value for name, value in self._validation_va.items()}
         reply["val/accuracy"] = sum(accuracy) / len(accuracy)
