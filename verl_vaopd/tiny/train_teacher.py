@@ -32,7 +32,7 @@ class TeacherSettings:
     weight_decay: float = 0.01
     warmup: float = 0.1
     """Share of each stage's steps in which the learning rate rises; it then falls along a cosine."""
-    report_every: int = 100
+    report_every: int = 200
 
 
 class Stage:
