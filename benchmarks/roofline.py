@@ -2,7 +2,7 @@
 
     python -m benchmarks.roofline [--response-mean 1200 ...] [--save FILE]
 
-Nothing is measured and no GPU is used: configs and data sheets go in (verl_vaopd/planning/).
+Nothing is measured and no GPU is used: configs and data sheets go in (verl_vaopd/costs/).
 """
 
 import argparse
@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from verl_vaopd.planning.assumptions import NOTES, ONE_VIEW, STANDARD_OPD, VA_OPD, Assumptions
-from verl_vaopd.planning.devices import DEVICES
-from verl_vaopd.planning.published import QWEN3_VL_INSTRUCT
-from verl_vaopd.planning.shapes import ModelShape
-from verl_vaopd.planning.step import Step
-from verl_vaopd.planning.workload import Workload
+from verl_vaopd.costs.assumptions import NOTES, ONE_VIEW, STANDARD_OPD, VA_OPD, Assumptions
+from verl_vaopd.costs.devices import DEVICES
+from verl_vaopd.costs.published import QWEN3_VL_INSTRUCT
+from verl_vaopd.costs.shapes import ModelShape
+from verl_vaopd.costs.step import Step
+from verl_vaopd.costs.workload import Workload
 
 # Section 4.5, Figure 5: Standard OPD, 8B to 2B on Geometry3K, 8 x A100, ends after 19.3 h. 5 epochs of about 2,100
 # problems in batches of 16 are about 656 steps.

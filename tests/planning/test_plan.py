@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from tests.planning.test_shapes import TEXT, VISION
+from tests.costs.test_shapes import TEXT, VISION
+from verl_vaopd.costs.published import QWEN3_VL_INSTRUCT
+from verl_vaopd.costs.shapes import ModelShape
 from verl_vaopd.planning import memory
 from verl_vaopd.planning.__main__ import main
 from verl_vaopd.planning.checkpoints import checkpoint_bytes, kept_at_most
 from verl_vaopd.planning.memory import RESERVE, VLLM_WORK, Settings
-from verl_vaopd.planning.published import QWEN3_VL_INSTRUCT
 from verl_vaopd.planning.recipe import composed, model_shape, settings
-from verl_vaopd.planning.shapes import ModelShape
 
 STUDENT = ModelShape(TEXT, VISION, tied=True)
 TEACHER = ModelShape(replace(TEXT, num_hidden_layers=3), VISION, tied=False)

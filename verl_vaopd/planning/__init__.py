@@ -1,1 +1,1 @@
-"""A training step on paper: what it costs in FLOPs, bytes and memory, from the models' configs alone."""
+"""The plan of a recipe: whether it fits its GPUs, how long it takes, what it writes."""

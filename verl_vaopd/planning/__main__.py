@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
+from verl_vaopd.costs.devices import DEVICES
 from verl_vaopd.planning import memory
 from verl_vaopd.planning.checkpoints import checkpoint_bytes, kept_at_most
-from verl_vaopd.planning.devices import DEVICES
 from verl_vaopd.planning.memory import PhaseMemory, Settings
 
 CHECKPOINT_WRITE = 1e9
@@ -89,8 +89,8 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     Raises:
         ValueError: the recipe cannot be planned.
     """
+    from verl_vaopd.costs.workload import Workload
     from verl_vaopd.planning.recipe import composed, settings, training_rows, usual_step
-    from verl_vaopd.planning.workload import Workload
     from verl_vaopd.settings.compose import planned_steps
 
     config = composed(args.recipe, args.overrides, **node_environment(args.gpus))

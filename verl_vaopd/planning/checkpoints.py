@@ -1,6 +1,6 @@
 """What checkpoints take of a disk."""
 
-from verl_vaopd.planning.shapes import FP32, ModelShape
+from verl_vaopd.costs.shapes import FP32, ModelShape
 
 
 def checkpoint_bytes(student: ModelShape) -> float:

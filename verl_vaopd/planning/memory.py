@@ -1,6 +1,6 @@
 """The most memory each phase of a recipe can need on one GPU, part by part, in bytes.
 
-:class:`~verl_vaopd.planning.step.Step` predicts a usual step. Here every micro-batch is as large as the settings
+:class:`~verl_vaopd.costs.step.Step` predicts a usual step. Here every micro-batch is as large as the settings
 allow: filled to its token budget, with as many image tokens as the prompts of a rank can have. Parts of a phase are
 added up as if all stood at once.
 """
@@ -8,7 +8,7 @@ added up as if all stood at once.
 import math
 from dataclasses import dataclass
 
-from verl_vaopd.planning.shapes import BF16, FP32, ModelShape
+from verl_vaopd.costs.shapes import BF16, FP32, ModelShape
 
 RESERVE = 4e9
 """Assumed, not measured: CUDA contexts of trainer and vLLM, NCCL's buffers, fragmentation."""

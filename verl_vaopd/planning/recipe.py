@@ -7,13 +7,13 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from verl_vaopd.planning.assumptions import VA_OPD, Assumptions
-from verl_vaopd.planning.devices import Device
+from verl_vaopd.costs.assumptions import VA_OPD, Assumptions
+from verl_vaopd.costs.devices import Device
+from verl_vaopd.costs.published import QWEN3_VL_INSTRUCT
+from verl_vaopd.costs.shapes import ModelShape
+from verl_vaopd.costs.step import Step
+from verl_vaopd.costs.workload import Workload
 from verl_vaopd.planning.memory import Settings
-from verl_vaopd.planning.published import QWEN3_VL_INSTRUCT
-from verl_vaopd.planning.shapes import ModelShape
-from verl_vaopd.planning.step import Step
-from verl_vaopd.planning.workload import Workload
 
 DATASET_ROWS = {"geometry3k": 2101, "virl39k": 38870}  # training rows, where the file is not here yet
 

@@ -3,8 +3,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from verl_vaopd.planning.published import QWEN3_VL_INSTRUCT
-from verl_vaopd.planning.shapes import ModelShape, TextShape, VisionShape
+from verl_vaopd.costs.published import QWEN3_VL_INSTRUCT
+from verl_vaopd.costs.shapes import ModelShape, TextShape, VisionShape
 
 TEXT = TextShape(
     vocab_size=10, hidden_size=4, intermediate_size=6, num_hidden_layers=2, num_attention_heads=2,

@@ -8,11 +8,11 @@ except in decoding, which is planned for the GPU with the longest rollout.
 import math
 from dataclasses import dataclass
 
-from verl_vaopd.planning.assumptions import Assumptions, Implementation
-from verl_vaopd.planning.devices import Device
-from verl_vaopd.planning.phase import Phase
-from verl_vaopd.planning.shapes import BF16, FP32, ModelShape
-from verl_vaopd.planning.workload import Workload
+from verl_vaopd.costs.assumptions import Assumptions, Implementation
+from verl_vaopd.costs.devices import Device
+from verl_vaopd.costs.phase import Phase
+from verl_vaopd.costs.shapes import BF16, FP32, ModelShape
+from verl_vaopd.costs.workload import Workload
 
 # HBM bytes per response token and head row, counted over the passes of algorithm/*.py: bf16 logits and gradients, fp32
 # log-softmaxes.

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.planning.test_shapes import TEXT, VISION
-from verl_vaopd.planning.assumptions import STANDARD_OPD, VA_OPD, Assumptions
-from verl_vaopd.planning.devices import DEVICES, Device
-from verl_vaopd.planning.phase import Phase
-from verl_vaopd.planning.published import QWEN3_VL_INSTRUCT
-from verl_vaopd.planning.shapes import ModelShape
-from verl_vaopd.planning.step import Step
-from verl_vaopd.planning.workload import Workload
+from tests.costs.test_shapes import TEXT, VISION
+from verl_vaopd.costs.assumptions import STANDARD_OPD, VA_OPD, Assumptions
+from verl_vaopd.costs.devices import DEVICES, Device
+from verl_vaopd.costs.phase import Phase
+from verl_vaopd.costs.published import QWEN3_VL_INSTRUCT
+from verl_vaopd.costs.shapes import ModelShape
+from verl_vaopd.costs.step import Step
+from verl_vaopd.costs.workload import Workload
 
 ROOFLINE = Path(__file__).parents[2] / "benchmarks/roofline.py"
 STUDENT = ModelShape(TEXT, VISION, tied=True)

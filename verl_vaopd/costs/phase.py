@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from verl_vaopd.planning.assumptions import Assumptions
-from verl_vaopd.planning.devices import Device
+from verl_vaopd.costs.assumptions import Assumptions
+from verl_vaopd.costs.devices import Device
 
 
 @dataclass(frozen=True)
