@@ -105,6 +105,8 @@ def test_wrong_settings_are_refused_by_name(override, says):
         ("actor_rollout_ref.rollout.logprobs_mode=processed_logprobs", "raw_logprobs"),
         ("data.filter_overlong_prompts=true", "filter_overlong_prompts"),
         ("data.val_batch_size=8", "val_batch_size=8"),
+        ("trainer.resume_mode=resume_path", "trainer.resume_from_path=None: must be the folder global_step_N"),
+        ("trainer.resume_mode=always", "trainer.resume_mode='always'"),
     ],
 )
 def test_host_settings_that_would_change_the_loss_are_refused(override, says):

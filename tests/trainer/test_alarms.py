@@ -27,6 +27,7 @@ GOOD = {
     "kl/mean": 0.1,
 }
 MASK = torch.tensor([[1, 1, 1], [1, 1, 0]]).bool()
+BOTH = [True, True]
 
 
 def settings(**values) -> VAOPDConfig:
@@ -53,11 +54,19 @@ def test_scores_that_are_not_finite_stop_the_run_and_name_the_rows(value):
 
 def test_all_zero_va_stops_the_run_unless_it_is_allowed():
     nothing = torch.full((2, 3), 1e-6)  # rounding
-    assert zero_va_alarm(nothing, MASK, settings()).rule == STOP
-    assert "all 5 tokens" in zero_va_alarm(nothing, MASK, settings()).text
-    assert zero_va_alarm(nothing, MASK, settings(allow_zero_va=True)) is None
-    assert zero_va_alarm(nothing, MASK, settings(method="opd", degraded_view=False)) is None
-    assert zero_va_alarm(nothing + torch.eye(2, 3), MASK, settings()) is None
+    assert zero_va_alarm(nothing, MASK, BOTH, settings()).rule == STOP
+    assert "all 5 tokens" in zero_va_alarm(nothing, MASK, BOTH, settings()).text
+    assert zero_va_alarm(nothing, MASK, BOTH, settings(allow_zero_va=True)) is None
+    assert zero_va_alarm(nothing, MASK, BOTH, settings(method="opd", degraded_view=False)) is None
+    assert zero_va_alarm(nothing + torch.eye(2, 3), MASK, BOTH, settings()) is None
+
+
+def test_rollouts_without_an_image_have_no_va_to_miss():
+    nothing = torch.zeros(2, 3)
+    assert zero_va_alarm(nothing, MASK, [False, False], settings()) is None  # a batch of text-only rows
+    assert "all 2 tokens with an image" in zero_va_alarm(nothing, MASK, [False, True], settings()).text
+    of_text_alone = torch.tensor([[1.0, 0, 0], [0, 0, 0]])  # cannot be, and would not count
+    assert zero_va_alarm(of_text_alone, MASK, [False, True], settings()).rule == STOP
 
 
 def test_drift_above_its_limit_stops_the_run():

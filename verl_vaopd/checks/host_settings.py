@@ -163,3 +163,14 @@ def _rollout(config) -> Iterator[Refusal]:
 def _trainer(config) -> Iterator[Refusal]:
     mode = config.trainer.v1.trainer_mode
     yield mode != "sync", "trainer.v1.trainer_mode", mode, "'sync'"
+    trainer = config.trainer
+    modes = ("auto", "disable", "resume_path")
+    yield trainer.resume_mode not in modes, "trainer.resume_mode", trainer.resume_mode, f"one of {modes}"
+    path = trainer.resume_from_path
+    named = isinstance(path, str) and "global_step_" in path
+    yield (
+        trainer.resume_mode == "resume_path" and not named,
+        "trainer.resume_from_path",
+        path,
+        "the folder global_step_N of a checkpoint, with trainer.resume_mode=resume_path",
+    )

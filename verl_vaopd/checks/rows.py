@@ -202,7 +202,7 @@ def check_rows(files, setting: str, processor, data_config, degrade, max_images:
         ValueError: names the setting, file, rows and fields, and what to mend.
     """
     check = RowCheck(processor, data_config, degrade, max_images)
-    paths = _paths(files, setting)
+    paths = paths_of(files, setting)
     tables = {path: _table(path, setting, data_config) for path in paths}
     try:
         pa.unify_schemas([table.schema_arrow.remove_metadata() for table in tables.values()])
@@ -251,7 +251,12 @@ def _shown(value) -> str:
     return f"{type(value).__name__} {text[:60]}{'...' if len(text) > 60 else ''}"
 
 
-def _paths(files, setting: str) -> list[str]:
+def paths_of(files, setting: str) -> list[str]:
+    """The files that a setting names.
+
+    Raises:
+        ValueError: it names none, or something else than files.
+    """
     paths = [files] if isinstance(files, str) else files
     try:
         paths = list(paths)

@@ -24,7 +24,7 @@ def check(config, dry_run: bool = False) -> list[str]:
     from verl_vaopd.checks.identity import MODEL_SETTINGS, check_models_of, checkpoint_to_resume, models_of
     from verl_vaopd.checks.models import check_models
     from verl_vaopd.checks.output import check_output
-    from verl_vaopd.checks.rows import check_rows, image_limit
+    from verl_vaopd.checks.rows import check_rows, image_limit, paths_of
     from verl_vaopd.model.head import is_here
 
     method = check_settings(config)
@@ -34,7 +34,7 @@ def check(config, dry_run: bool = False) -> list[str]:
     second_view = method.second_view(random.Random(0), validate=False)
     for name in ("data.train_files", "data.val_files"):
         files = OmegaConf.select(config, name)
-        absent = [path for path in ([files] if isinstance(files, str) else files) if not os.path.exists(path)]
+        absent = [path for path in paths_of(files, name) if not os.path.exists(path)]
         if dry_run and absent:
             missing.append(f"{name}: {', '.join(absent)}")
         elif processor:

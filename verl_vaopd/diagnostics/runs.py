@@ -1,6 +1,5 @@
 """Runs as the report sees them: read from their folders, grouped by what they ran, one member a seed."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import yaml
 
 from verl_vaopd.diagnostics.labels import label_of, order_of
+from verl_vaopd.runlog.json_lines import read_json_lines
 from verl_vaopd.runlog.run_log import read_records
 
 SAME = (
@@ -42,7 +42,7 @@ class Run:
     def rollouts(self, step: int) -> list[dict]:
         """The held-out rollouts logged at the validation of ``step``."""
         path = self.path / "rollouts" / f"validation_{step}.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return read_json_lines(path) if path.exists() else []
 
     @property
     def last_step(self) -> int:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from verl_vaopd.runlog.json_lines import read_json_lines
 from verl_vaopd.serving import EvaluationError
 
 SAME = ("toolkit", "decoding", "passes", "variants", "judge")
@@ -26,8 +27,7 @@ def load(folder: Path) -> tuple[dict, dict[str, list]]:
         raise EvaluationError(f"{folder} has no {RESULTS}: give the --output of a finished verl-vaopd evaluate")
     results = json.loads((folder / RESULTS).read_text())
     lines: dict[str, list[dict]] = {}
-    for line in (folder / QUESTIONS).read_text().splitlines():
-        record = json.loads(line)
+    for record in read_json_lines(folder / QUESTIONS):
         lines.setdefault(record["benchmark"], []).append(record)
     parts = {}
     for name, record in results["benchmarks"].items():

@@ -26,6 +26,7 @@ from verl_vaopd.evaluation.results import (
     write_lines,
 )
 from verl_vaopd.evaluation.variants import Variants
+from verl_vaopd.runlog.json_lines import read_json_lines
 from verl_vaopd.serving import EvaluationError
 from verl_vaopd.serving.generation import Decoding, Sampler
 from verl_vaopd.serving.journal import Journal
@@ -128,7 +129,7 @@ def prepare(settings: Settings, toolkit: Toolkit) -> tuple[dict[str, list[dict]]
         )
         if not reply["questions"]:
             raise EvaluationError(f"the data file of {benchmark.dataset} has no question of split {benchmark.split}")
-        questions[benchmark.name] = [json.loads(line) for line in path.read_text().splitlines()]
+        questions[benchmark.name] = read_json_lines(path)
         for question in questions[benchmark.name]:
             images = [Path(each["image"]).name for each in question["content"] if "image" in each]
             question["fields"] = benchmark.fields(question["row"], images)

@@ -7,10 +7,11 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import safe_open
+from transformers import AutoConfig
 
 from verl_vaopd.model.safe_weights import require_safetensors
 
-HEAD_NAMES = ("lm_head.weight", "model.language_model.embed_tokens.weight")  # the second when the two are tied
+HEAD, EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
 
 
 def local_checkpoint(path: str) -> str:
@@ -43,12 +44,13 @@ def is_here(path: str) -> bool:
 
 
 def load_lm_head(path: str) -> torch.Tensor:
-    """Read ``lm_head`` (or the input embedding it is tied to) from a safetensors checkpoint.
+    """Read ``lm_head`` from a safetensors checkpoint, or the input embedding where its config says that the two are
+    tied: a head that a tied checkpoint still holds is used by no model.
 
     Returns:
         [rows, Dt], in the checkpoint's dtype; rows may exceed the tokenizer's ids.
     Raises:
-        ValueError: no safetensors file in ``path``, or none of them holds a head.
+        ValueError: no safetensors file in ``path``, or none of them holds that weight.
     """
     path = local_checkpoint(path)
     index = os.path.join(path, "model.safetensors.index.json")
@@ -59,8 +61,9 @@ def load_lm_head(path: str) -> torch.Tensor:
     else:
         with safe_open(single, framework="pt") as f:
             files = dict.fromkeys(f.keys(), "model.safetensors")
-    for name in HEAD_NAMES:
-        if name in files:
-            with safe_open(os.path.join(path, files[name]), framework="pt") as f:
-                return f.get_tensor(name)
-    raise ValueError(f"{path} holds none of {', '.join(HEAD_NAMES)}: is it a Qwen3-VL checkpoint?")
+    tied = AutoConfig.from_pretrained(path).tie_word_embeddings
+    name = EMBEDDING if tied else HEAD
+    if name not in files:
+        raise ValueError(f"{path} holds no {name}, though its config says tie_word_embeddings={tied}")
+    with safe_open(os.path.join(path, files[name]), framework="pt") as f:
+        return f.get_tensor(name)

@@ -84,10 +84,14 @@ def fetch_views(uids: list[str], degraded: bool) -> tuple[dict[str, ImageInputs]
     return views[0], views[1] if degraded else {}
 
 
+def prompts_with_images(uids: list[str]) -> set[str]:
+    """Those of the prompts ``uids`` that have images here."""
+    return set(uids) & set(tq.kv_list(PARTITION).get(PARTITION, {}))
+
+
 def fetch_thumbnails(uids: list[str]) -> dict[str, bytes]:
     """uid -> WebP file, of those of the prompts ``uids`` that have images."""
-    present = tq.kv_list(PARTITION).get(PARTITION, {})
-    keys = sorted({uid for uid in uids if uid in present})
+    keys = sorted(prompts_with_images(uids))
     if not keys:
         return {}
     data = tq.kv_batch_get(keys=keys, partition_id=PARTITION, select_fields=["thumbnail"])
@@ -96,7 +100,6 @@ def fetch_thumbnails(uids: list[str]) -> dict[str, bytes]:
 
 def clear_views(uids: list[str]) -> None:
     """Drop the images of finished prompts."""
-    present = tq.kv_list(PARTITION).get(PARTITION, {})
-    keys = [uid for uid in set(uids) if uid in present]
+    keys = list(prompts_with_images(uids))
     if keys:
         tq.kv_clear(keys=keys, partition_id=PARTITION)

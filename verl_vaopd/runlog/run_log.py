@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from verl_vaopd.runlog.json_lines import read_json_lines
+
 PROGRESS = "progress.log"
 STOP = "stop"
 SUMMARY = "summary.json"
@@ -49,8 +51,7 @@ def naming(path: str) -> Iterator[None]:
 
 def read_records(path: str | os.PathLike) -> list[dict]:
     """The records of a ``metrics.jsonl``; without a last line that a killed run left unfinished."""
-    with open(path) as f:
-        return [json.loads(line) for line in f if line.endswith("\n")]
+    return read_json_lines(path, torn_end=True)
 
 
 class RunLog:
@@ -145,7 +146,13 @@ class RunLog:
         That is all, or the record of step N alone, if the run was killed between its save and its end. The best student
         comes from its checkpoint beside that one, if it is there.
         """
-        metrics, logged = os.path.join(checkpoint, os.path.basename(self.metrics_path)), self.read()
+        metrics = os.path.join(checkpoint, os.path.basename(self.metrics_path))
+        try:
+            logged = self.read()
+        except ValueError as error:
+            os.replace(self.metrics_path, self.metrics_path + ".damaged")
+            self.say(f"{error}; it is now {self.metrics_path}.damaged, and the checkpoint's copy is gone on from")
+            logged = []
         if os.path.exists(metrics):
             saved = read_records(metrics)[-1]
             if not logged:

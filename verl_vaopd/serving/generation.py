@@ -2,12 +2,13 @@
 
 import asyncio
 import base64
-import mimetypes
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import openai
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from verl_vaopd.serving import EvaluationError
@@ -28,15 +29,29 @@ class Decoding:
         return asdict(self)
 
 
+def media_type(data: bytes, path: Path) -> str:
+    """Of an image file, from its bytes: names mislead, and a system may know no type of an ending.
+
+    Raises:
+        EvaluationError: the file holds no image that Pillow knows; named.
+    """
+    try:
+        kind = Image.open(io.BytesIO(data)).format
+    except UnidentifiedImageError as error:
+        raise EvaluationError(f"{path} holds no image: fetch the benchmark's images again") from error
+    kind = "JPEG" if kind == "MPO" else kind  # of a phone: a JPEG with more pictures behind the first
+    return Image.MIME[kind]
+
+
 def chat_message(content: Sequence[Mapping[str, str]]) -> dict:
     """The user's message for toolkit content ({"text": ...} or {"image": path}); image files go as they are."""
     parts = []
     for piece in content:
         if "image" in piece:
             path = Path(piece["image"])
-            kind = mimetypes.guess_type(path.name)[0]
-            data = base64.b64encode(path.read_bytes()).decode()
-            parts.append({"type": "image_url", "image_url": {"url": f"data:{kind};base64,{data}"}})
+            data = path.read_bytes()
+            url = f"data:{media_type(data, path)};base64,{base64.b64encode(data).decode()}"
+            parts.append({"type": "image_url", "image_url": {"url": url}})
         else:
             parts.append({"type": "text", "text": piece["text"]})
     return {"role": "user", "content": parts}

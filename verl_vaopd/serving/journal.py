@@ -17,7 +17,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(path, "ab", buffering=0)
         whole, _, _torn = path.read_bytes().rpartition(b"\n")
-        for line in whole.splitlines():
+        for line in whole.split(b"\n") if whole else ():
             record = json.loads(line)
             self.records[record["key"]] = record
         self._file.truncate(len(whole) + bool(whole))

@@ -34,13 +34,15 @@ def scores_alarm(scores: dict[str, Tensor], mask: Tensor) -> Alarm | None:
     return Alarm("teacher_scores", STOP, text, rows)
 
 
-def zero_va_alarm(score: Tensor, mask: Tensor, config: VAOPDConfig) -> Alarm | None:
-    """Stop if no token of the step has visual advantage (score [N, T] nats), unless that is allowed."""
-    if not config.degraded_view or config.allow_zero_va or score.max() > ZERO_VA:
+def zero_va_alarm(score: Tensor, mask: Tensor, seen: list[bool], config: VAOPDConfig) -> Alarm | None:
+    """Stop if no token of the step's rollouts with images has visual advantage (score [N, T] nats), unless that is
+    allowed. ``seen``: N, whether a rollout's prompt has images; one without has none to see."""
+    rows = [row for row, image in enumerate(seen) if image]
+    if not rows or not config.degraded_view or config.allow_zero_va or score[rows].max() > ZERO_VA:
         return None
     text = (
-        f"the visual advantage of all {int(mask.sum())} tokens of the step is zero: the degraded images did not reach "
-        "the teacher, or the teacher does not look at images. For data without images set vaopd.allow_zero_va=true"
+        f"the visual advantage of all {int(mask[rows].sum())} tokens with an image is zero: the degraded images did not "
+        "reach the teacher, or the teacher does not look at images. For data without images set vaopd.allow_zero_va=true"
     )
     return Alarm("zero_va", STOP, text)
 

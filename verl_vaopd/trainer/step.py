@@ -13,7 +13,7 @@ from verl.utils.seqlen_balancing import log_seqlen_unbalance
 
 from verl_vaopd.methods import Evidence, Step
 from verl_vaopd.methods.interface.checked import checked
-from verl_vaopd.rollout.image_views import clear_views
+from verl_vaopd.rollout.image_views import clear_views, prompts_with_images
 from verl_vaopd.runlog.alarm import STOP, Alarm, StoppedByAlarm
 from verl_vaopd.trainer.alarms import drift_limit_alarm, loss_alarm, scores_alarm, zero_va_alarm
 from verl_vaopd.trainer.columns import key_order, read_tokens, select, uid_of, write_tokens
@@ -111,7 +111,9 @@ class TrainingStep:
         step, real = self._read_step(batch, self.method.reads)
         weighed = checked(self.method, self.method.weigh(step), step, self.objective)
         if weighed.evidence is not None and self.method.teacher_views == 2:
-            self._stop_on(zero_va_alarm(weighed.evidence.score, step.mask, self.vaopd), batch)
+            with_images = prompts_with_images(step.prompts)
+            seen = [prompt in with_images for prompt in step.prompts]
+            self._stop_on(zero_va_alarm(weighed.evidence.score, step.mask, seen, self.vaopd), batch)
             metrics.update(self._va_metrics(weighed.evidence, step.mask))
         # Each update is the mean over its own prompts.
         token_weights = weighed.student["token_weights"] * self.mini_batches

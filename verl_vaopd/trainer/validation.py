@@ -1,6 +1,8 @@
 """Held-out problems: the host's validation, with the visual advantage of what the student said."""
 
 import time
+from collections import Counter
+from collections.abc import Mapping
 
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
@@ -60,9 +62,8 @@ class Validation:
         started = time.monotonic()
         metrics = super()._validate()
         self.time_left.took["testing"] = time.monotonic() - started
-        accuracy = [v for k, v in metrics.items() if k.startswith("val-core/") and "/acc/mean@" in k]
         reply = {f"val/{name}": value for name, value in self._validation_va.items()}
-        reply["val/accuracy"] = sum(accuracy) / len(accuracy)
+        reply |= accuracies(metrics, Counter(self.val_dataset.dataframe["data_source"]))
         va = f", mean VA {reply['val/va/mean']:.4f} nats" if self._validation_va else ""
         # What is only evaluated may have been trained before, by supervised fine-tuning.
         trained = self.run_log.chosen() if self.config.trainer.val_only else None
@@ -73,3 +74,18 @@ class Validation:
         else:
             self._log({"step": step, "time/wall": time.time(), **reply})
         return {**metrics, **reply}
+
+
+def accuracies(metrics: Mapping[str, float], problems: Mapping[str, int]) -> dict[str, float]:
+    """``val/accuracy``, the mean over problems; beside it ``val/accuracy/SOURCE`` where there are several data sources.
+
+    Args:
+        metrics: the host's, which has a mean for each data source; problems: data source -> held-out problems.
+    """
+    found = {}
+    for source in problems:
+        start = f"val-core/{source}/acc/mean@"
+        found[source] = next(value for name, value in metrics.items() if name.startswith(start))
+    mean = sum(problems[source] * value for source, value in found.items()) / sum(problems.values())
+    apart = {f"val/accuracy/{source}": value for source, value in found.items()} if len(found) > 1 else {}
+    return {"val/accuracy": mean, **apart}
