@@ -41,8 +41,9 @@ def zero_va_alarm(score: Tensor, mask: Tensor, seen: list[bool], config: VAOPDCo
     if not rows or not config.degraded_view or config.allow_zero_va or score[rows].max() > ZERO_VA:
         return None
     text = (
-        f"the visual advantage of all {int(mask[rows].sum())} tokens with an image is zero: the degraded images did not "
-        "reach the teacher, or the teacher does not look at images. For data without images set vaopd.allow_zero_va=true"
+        f"the visual advantage of all {int(mask[rows].sum())} tokens with an image is zero: the degraded images did "
+        "not reach the teacher, or the teacher does not look at images. To go on all the same set "
+        "vaopd.allow_zero_va=true"
     )
     return Alarm("zero_va", STOP, text)
 
