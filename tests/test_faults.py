@@ -57,6 +57,8 @@ def test_a_broken_teacher_stops_the_run_before_the_first_update(models, tmp_path
     assert result.returncode == 1
     told = next(line for line in (output / "progress.log").read_text().splitlines() if f"ALARM {name}: step 1" in line)
     assert told.split("ALARM ")[1].split(": ", 1)[1] in result.stdout
+    assert "in _step_once" in result.stdout  # the task's own traceback
+    assert f"{output}/worker.log" in result.stdout
     assert [record["alarms"] for record in records(output)] == [[name]]
     rows = faults(output, name)
     assert len(rows) == 6 * 2

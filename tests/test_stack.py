@@ -6,6 +6,7 @@ Each start of the stack takes minutes, so each proves much.
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -242,6 +243,46 @@ def test_sigterm_saves_and_ends_with_status_0(recipe):
     progress = (recipe["folder"] / "progress.log").read_text()
     assert f"stopped as asked after step {recipe['saved']}" in progress
     assert f"training from step {recipe['saved'] + 1} to 80" in progress
+
+
+SHOWN = [
+    r"setup: .*",
+    r"\S+: (making models and data, once: some minutes|(complete|made in \d+ s) \(held-out figures read right: .*\))",
+    r"drawing \d+ figures",
+    r"(vision|answers): step \d+/\d+, loss [\d.]+, \d+ s",
+    r"(teacher|student): [\d.]+% .*",
+    r"checking settings, models and data",
+    r"data\.\w+: [\d,]+ of [\d,]+ rows checked, 0 bad",
+    r"run folder: \S+",
+    r"what libraries and workers say: \S+/worker\.log",
+    r"starting Ray, vLLM, student and teacher",
+    r"\d\d:\d\d:\d\d  vaopd: loading student and teacher \(.*\), starting vLLM",
+    r"\d\d:\d\d:\d\d  (validating on 200 held-out problems|training from step \d+ to 80)",
+    r"\d\d:\d\d:\d\d  validation at step \d+: accuracy [\d.]+%, mean VA [\d.]+ nats",
+    r"\d\d:\d\d:\d\d  step \d+/80  loss [\d.]+  KL .*  accuracy [\d.]+%  [\d.]+ s(  [\d.]+ (s|min) left)?",
+    r"\d\d:\d\d:\d\d  stopped as asked after step \d+, which is saved; the same command goes on from there",
+    r"verl-vaopd train: stopped as asked; the same command goes on from the last checkpoint",
+    r"",
+    r" +before +after",
+    r"(step|held-out accuracy|held-out mean VA, nats|VA in the top 10% of tokens|exported student, step)[ \d.%]+",
+    r"(student|figure|metrics) +/\S+",
+]
+"""All forms of the lines that the recipe prints."""
+
+
+def test_recipe_prints_only_what_tells_a_person_something(recipe):
+    stopped = (recipe["folder"].parent / "stdout.log").read_text()
+    for printed in (stopped, recipe["result"].stdout):
+        assert [line for line in printed.splitlines() if not any(re.fullmatch(form, line) for form in SHOWN)] == []
+    steps = [line for line in recipe["result"].stdout.splitlines() if "  step " in line]
+    assert all(line.endswith(" left") for line in steps[:-1]) and not steps[-1].endswith(" left")
+
+
+def test_what_libraries_and_workers_say_is_in_the_runs_folder(recipe):
+    said = (recipe["folder"] / "worker.log").read_text()
+    assert "engine is not available" in said and "ray init kwargs" in said  # of the checks, of the run's start
+    assert "(vLLMHttpServer pid=" in said
+    assert "Unhandled error" not in said
 
 
 def test_recipe_distils_a_student_that_reads(recipe):

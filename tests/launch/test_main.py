@@ -1,12 +1,14 @@
 """What a command of ``verl-vaopd train`` means for a run folder that is there already, and for things not yet there."""
 
 import json
+import os
 
 import pytest
 
 from verl_vaopd.checks.start import check
 from verl_vaopd.data.synthetic_geometry import make_rows, write_rows
 from verl_vaopd.launch import main
+from verl_vaopd.runlog.run_log import RunLog
 from verl_vaopd.settings.compose import compose, planned_steps
 
 
@@ -63,6 +65,67 @@ def test_a_finished_run_is_shown_not_run_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(main, "run", lambda _: None)  # more steps: it goes on, and is asked to stop
     assert main.main([*arguments, "trainer.total_training_steps=81"]) == 0
     assert "stopped as asked" in capsys.readouterr().out
+
+
+@pytest.fixture
+def arguments(tmp_path, monkeypatch):
+    """Of a run whose checks pass; libraries warn in them, and its part on Ray is up to the test."""
+    monkeypatch.setenv("VAOPD_SUPERVISED", "1")
+    monkeypatch.setattr(main, "check", lambda *_: os.write(2, b"a warning of the checks\n") and [])
+    return [
+        *("--config-name", "tiny_cpu", "actor_rollout_ref.model.path=a", "vaopd.teacher.path=b", "data.train_files=c"),
+        *("data.val_files=d", f"vaopd.output_dir={tmp_path}/run"),
+    ]
+
+
+def test_a_run_shows_its_progress_and_what_libraries_say_is_in_its_folder(arguments, tmp_path, monkeypatch, capfd):
+    def on_ray(config):
+        os.write(1, b"a dump of settings\n")
+        RunLog(config.vaopd.output_dir).say("step 1/80")
+
+    monkeypatch.setattr(main, "run_on_ray", on_ray)
+    assert main.main(arguments) == 0
+    shown, errors = capfd.readouterr()
+    assert errors == ""
+    assert [line.split("  ")[-1] for line in shown.splitlines()] == [
+        "checking settings, models and data",
+        f"run folder: {tmp_path}/run",
+        f"what libraries and workers say: {tmp_path}/run/worker.log",
+        "starting Ray, vLLM, student and teacher",
+        "step 1/80",
+        "verl-vaopd train: stopped as asked; the same command goes on from the last checkpoint",
+    ]
+    assert (tmp_path / "run/worker.log").read_text() == "a warning of the checks\na dump of settings\n"
+
+
+def test_an_error_of_the_driver_is_shown_with_its_traceback(arguments, tmp_path, monkeypatch, capfd):
+    from ray.exceptions import RayTaskError
+
+    def on_ray(config):
+        os.write(2, b"words of a library\n")
+        traceback = "Traceback (most recent call last):\n  File of the task\nRuntimeError: planted"
+        raise RayTaskError("run", traceback, RuntimeError("planted")).as_instanceof_cause()
+
+    monkeypatch.setattr(main, "run_on_ray", on_ray)
+    assert main.main(arguments) == 1
+    errors = capfd.readouterr().err
+    assert "  File of the task\n" in errors and "verl-vaopd train: planted" in errors
+    assert f"{tmp_path}/run/worker.log" in errors and "words of a library" not in errors
+    assert "failed: planted" in (tmp_path / "run/progress.log").read_text()
+
+
+def test_an_error_that_nobody_expects_is_raised_and_the_streams_are_back(arguments, monkeypatch, capfd):
+    monkeypatch.setattr(main, "run_on_ray", lambda _: pytest.fail("unexpected"))
+    with pytest.raises(pytest.fail.Exception, match="unexpected"):
+        main.main(arguments)
+    os.write(2, b"on the terminal\n")
+    assert capfd.readouterr().err == "on the terminal\n"
+
+
+def test_a_check_of_settings_prints_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    check(config(tmp_path), dry_run=True)
+    assert capsys.readouterr().out == ""
 
 
 def test_ray_is_the_named_cluster_or_one_of_the_runs_own():

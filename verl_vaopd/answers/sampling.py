@@ -64,6 +64,7 @@ def sample_answers(config, dataset, processor, writer: AnswerWriter, say=print) 
     parts = [range(n, min(n + PROMPTS_PER_PART, len(ids))) for n in range(0, len(ids), PROMPTS_PER_PART)]
     waiting = [part for part in range(len(parts)) if not writer.has(part)]
     if waiting:
+        say("starting vLLM with the teacher")
         engine = load_engine(config, config.vaopd.teacher.path)
         head_rows = engine.llm_engine.model_config.get_vocab_size()
         params = sampling_params(config, banned_ids(processor, head_rows))

@@ -1,7 +1,9 @@
 """All that is looked at before anything is loaded: settings, models, rows, folders."""
 
+import contextlib
 import os
 import random
+import sys
 from typing import TYPE_CHECKING
 
 from verl_vaopd.settings.compose import planned_steps
@@ -74,7 +76,8 @@ def check_settings(config) -> "Method":
     method.prepare(config)
     try:
         validate_host_settings(config)
-        validate_config(config, use_reference_policy=False, use_critic=False)
+        with contextlib.redirect_stdout(sys.stderr):  # it says that it is done
+            validate_config(config, use_reference_policy=False, use_critic=False)
         omega_conf_to_dataclass(config.actor_rollout_ref.rollout)  # settings that it has no field for
     except (AssertionError, InstantiationException, OmegaConfBaseException) as error:  # the host's own refusals
         raise ValueError(f"verl refuses the config: {error}") from error

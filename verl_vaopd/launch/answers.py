@@ -47,10 +47,20 @@ def main(argv: list[str] | None = None) -> int:
 
 def answer(config) -> dict:
     """Check, then sample what is not there yet. Returns the manifest's figures."""
-    from verl.trainer.ppo.utils import create_rl_dataset
+    from verl_vaopd.launch.aside import WORDS, aside, held_back, shown_if_it_fails
 
-    from verl_vaopd.answers.sampling import answer_settings, sample_answers
-    from verl_vaopd.answers.store import AnswerWriter
+    with held_back() as words:
+        vaopd, processor = checked(config)
+    os.makedirs(vaopd.answers, exist_ok=True)
+    log = os.path.join(vaopd.answers, WORDS)
+    print(f"what libraries say: {log}", flush=True)
+    with shown_if_it_fails(log), aside(log) as terminal:
+        print(*words, end="", flush=True)
+        return sampled(config, processor, say=lambda line: print(line, file=terminal))
+
+
+def checked(config) -> tuple:
+    """Section ``vaopd`` as its dataclass, and the processor of models and data that fit each other."""
     from verl_vaopd.checks.models import check_models
     from verl_vaopd.checks.rows import check_rows, image_limit
     from verl_vaopd.methods import method_of
@@ -62,11 +72,22 @@ def answer(config) -> dict:
         raise ValueError("vaopd.answers is not set: name the folder to write")
     processor = check_models(config.actor_rollout_ref.model.path, vaopd.teacher.path)
     check_rows(data.train_files, "data.train_files", processor, data, second_view, image_limit(config))
+    return vaopd, processor
+
+
+def sampled(config, processor, say) -> dict:
+    """Sample the answers that are not there yet."""
+    from verl.trainer.ppo.utils import create_rl_dataset
+
+    from verl_vaopd.answers.sampling import answer_settings, sample_answers
+    from verl_vaopd.answers.store import AnswerWriter
+
+    data = config.data
     dataset = create_rl_dataset(
         data.train_files, data, processor.tokenizer, processor, max_samples=data.train_max_samples
     )
-    writer = AnswerWriter(vaopd.answers, answer_settings(config, len(dataset)))
-    return sample_answers(config, dataset, processor, writer, say=lambda line: print(line, flush=True))
+    writer = AnswerWriter(config.vaopd.answers, answer_settings(config, len(dataset)))
+    return sample_answers(config, dataset, processor, writer, say)
 
 
 if __name__ == "__main__":

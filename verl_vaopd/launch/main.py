@@ -53,59 +53,70 @@ def run(config) -> dict | None:
         ActorDied: driver, worker or vLLM engine died.
         RayError: the driver failed otherwise.
     """
-    import ray
     from omegaconf import OmegaConf
-    from verl.trainer.main_ppo import run_ppo
 
-    from verl_vaopd.launch.task_runner import VAOPDTaskRunner
-    from verl_vaopd.launch.watch import ActorDied, Watch
+    from verl_vaopd.launch.aside import WORDS, aside
     from verl_vaopd.methods import method_class
-    from verl_vaopd.runlog.run_log import STOP, SUMMARY, request_stop, shown_progress
-
-    watches = []
-
-    def start_driver():
-        """Called by the host when Ray is up; from then on SIGTERM, which Ray has taken, is answered here."""
-        signal.signal(signal.SIGTERM, lambda *_: request_stop(output_dir))
-        driver = VAOPDTaskRunner.options(name="vaopd_driver").remote()
-        watches.append(Watch(driver))
-        return driver
+    from verl_vaopd.runlog.run_log import STOP, SUMMARY, shown_progress
 
     output_dir = config.vaopd.output_dir
-    os.makedirs(output_dir, exist_ok=True)
     for left in (STOP, SUMMARY):
         if os.path.exists(path := os.path.join(output_dir, left)):
             os.remove(path)
     config.ray_kwargs.ray_init = ray_init_settings(config.ray_kwargs.ray_init, os.environ)
     with open(os.path.join(output_dir, "config.yaml"), "w") as f:
         f.write(OmegaConf.to_yaml(config, resolve=True))
-    with shown_progress(output_dir):
-        if method_class(config.vaopd.method).learns_by == "fine_tuning":
+    if method_class(config.vaopd.method).learns_by == "fine_tuning":
+        with shown_progress(output_dir):
             config.actor_rollout_ref.model.path = fine_tune(config)
-            config.trainer.val_only = config.trainer.val_before_train = True
-        try:
-            run_ppo(config, task_runner_class=SimpleNamespace(remote=start_driver))
-        except ray.exceptions.RayError as error:
-            if died := watches and watches[0].last_look(error):
-                raise ActorDied(died) from error
-            raise
-        finally:
-            for watch in watches:
-                watch.close()
-    ray.shutdown()
+        config.trainer.val_only = config.trainer.val_before_train = True
+    with aside(os.path.join(output_dir, WORDS)) as terminal, shown_progress(output_dir, terminal):
+        run_on_ray(config)
     return read_summary(output_dir)
+
+
+def run_on_ray(config) -> None:
+    """The host's start of Ray and of the driver, with a watch over what the driver starts. Errors: see :func:`run`."""
+    import ray
+    from verl.trainer.main_ppo import run_ppo
+
+    from verl_vaopd.launch.task_runner import VAOPDTaskRunner
+    from verl_vaopd.launch.watch import ActorDied, Watch
+    from verl_vaopd.runlog.run_log import request_stop
+
+    watches = []
+
+    def start_driver():
+        """Called by the host when Ray is up; from then on SIGTERM, which Ray has taken, is answered here."""
+        signal.signal(signal.SIGTERM, lambda *_: request_stop(config.vaopd.output_dir))
+        driver = VAOPDTaskRunner.options(name="vaopd_driver").remote()
+        watches.append(Watch(driver))
+        return driver
+
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # of workers' lines, which go to a file
+    try:
+        run_ppo(config, task_runner_class=SimpleNamespace(remote=start_driver))
+    except ray.exceptions.RayError as error:
+        if died := watches and watches[0].last_look(error):
+            raise ActorDied(died) from error
+        raise
+    finally:
+        for watch in watches:
+            watch.close()
+        ray.shutdown()
 
 
 def fine_tune(config) -> str:
     """Supervised fine-tuning on the teacher's right answers, unless it is done. Returns the student's folder.
 
     Raises:
-        RuntimeError: it ended with an error, which is above.
+        RuntimeError: it ended with an error, which is shown.
     """
     import subprocess
 
     from omegaconf import OmegaConf
 
+    from verl_vaopd.launch.aside import shown_if_it_fails
     from verl_vaopd.runlog.run_log import RunLog
     from verl_vaopd.sft.config import sft_config
 
@@ -130,8 +141,9 @@ def fine_tune(config) -> str:
     ]
     with open(os.path.join(output_dir, "sft.log"), "w") as log:
         ended = subprocess.run(command, env={**os.environ, **workers}, stdout=log, stderr=subprocess.STDOUT)
-    if ended.returncode:
-        raise RuntimeError(f"fine-tuning ended with status {ended.returncode}: {log.name} says why")
+    with shown_if_it_fails(log.name):
+        if ended.returncode:
+            raise RuntimeError(f"fine-tuning ended with status {ended.returncode}: {log.name} says why")
     return student
 
 
@@ -195,6 +207,7 @@ def main(argv: list[str] | None = None) -> int:
     if "--help" in argv or "-h" in argv:
         print(HELP, end="")
         return 0
+    from verl_vaopd.launch.aside import WORDS, held_back
     from verl_vaopd.launch.own_cluster import keep_private, ray_logs
     from verl_vaopd.launch.supervisor import current_process_is_supervised, run_supervised
 
@@ -219,7 +232,8 @@ def main(argv: list[str] | None = None) -> int:
         if "RAY_ADDRESS" not in os.environ:
             keep_private(os.environ)
         print("checking settings, models and data", flush=True)
-        missing = check(config, dry_run)
+        with held_back() as words:
+            missing = check(config, dry_run)
     except ValueError as error:
         print(f"verl-vaopd train: {error}", file=sys.stderr)
         return REFUSED
@@ -244,7 +258,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{output_dir} is finished; vaopd.output_dir=... (RUN_DIR of a recipe) makes another run")
         print("\n" + summary_table(done))
         return DONE
-    print(f"run folder: {output_dir}\nstarting Ray, vLLM, student and teacher", flush=True)
+    os.makedirs(output_dir, exist_ok=True)
+    worker_log = os.path.join(output_dir, WORDS)
+    with open(worker_log, "a") as f:
+        f.writelines(words)
+    print(f"run folder: {output_dir}\nwhat libraries and workers say: {worker_log}", flush=True)
+    print("starting Ray, vLLM, student and teacher", flush=True)
     try:
         summary = run(config)
     except KeyboardInterrupt:
@@ -254,7 +273,8 @@ def main(argv: list[str] | None = None) -> int:
         reason = getattr(error, "cause", None) or error  # a task's own exception, or what died
         if isinstance(error, RayError):
             print(error, file=sys.stderr)  # with the task's own traceback
-        print(f"verl-vaopd train: {reason}\nlogs of all workers: {ray_logs(os.environ)}", file=sys.stderr)
+        logs = f"{worker_log}; Ray's own logs: {ray_logs(os.environ)}"
+        print(f"verl-vaopd train: {reason}\nwhat libraries and workers said: {logs}", file=sys.stderr)
         with contextlib.suppress(OSError):  # a full disk may be why it failed
             RunLog(output_dir).say(f"failed: {' '.join(str(reason).split())}")
         return STOPPED_BY_ALARM if isinstance(reason, StoppedByAlarm) else FAILED
