@@ -34,7 +34,7 @@ VICTIMS = {  # title of its process, and what the error must say
     "vLLM worker": (r"VLLM::Worker", r"the vLLM engine of vllm_server_0_0 died"),
     "teacher worker": (r"ray::Teacher", r"teacher_\w+ died|name: teacher_"),
     "driver": (r"ray::(VAOPD)?TaskRunner", r"the driver died: "),
-    "process that started the driver": (r"verl_vaopd\.trainer\.main", r"ended with status 137"),
+    "process that started the driver": (r"verl_vaopd\.launch\.main", r"ended with status 137"),
     "disk, full in a save": (r"ray::WorkerDict", r"checkpoint of step \d+ cannot be written to .*File too large"),
 }
 
