@@ -46,6 +46,72 @@ except ray.exceptions.ActorDiedError as error:
 """
 
 
+ENGINES = """
+import time, ray
+from verl_vaopd.launch.watch import Watch
+
+class EngineDeadError(Exception):
+    pass
+
+@ray.remote
+class Server:
+    def __init__(self):
+        self.engine, self.asked = None, 0
+
+    def collective_rpc(self, method):
+        self.asked += 1
+        if not self.engine:
+            raise AttributeError("no engine")
+        if self.engine == "dead":
+            raise EngineDeadError("it is gone")
+
+    def set_engine(self, state):
+        self.engine = state
+
+    def questions(self):
+        return self.asked
+
+@ray.remote
+class Idle:
+    def run(self):
+        time.sleep(600)
+
+def questions():
+    return {name: ray.get(server.questions.remote()) for name, server in servers.items()}
+
+ray.init(address="local", num_cpus=8, include_dashboard=False, logging_level="ERROR")
+names = "vllm_server_0_0", "vllm_server_0_1", "vllm_server_reward_0_0"
+servers = {name: Server.options(name=name).remote() for name in names}
+driver = Idle.remote()
+watch, work = Watch(driver, every_s=0.2), driver.run.remote()
+ray.get([server.questions.remote() for server in servers.values()])
+time.sleep(3)
+print(questions())
+ray.get([server.set_engine.remote("up") for server in servers.values()])
+loop = Idle.options(name="agent_loop_worker_0_abc").remote()
+deadline = time.monotonic() + 60
+while not (asked := questions())["vllm_server_reward_0_0"]:
+    assert time.monotonic() < deadline and not watch.died
+print({name: count > 0 for name, count in asked.items()})
+ray.get(servers["vllm_server_0_0"].set_engine.remote("dead"))
+try:
+    ray.get(work, timeout=60)
+except ray.exceptions.ActorDiedError as error:
+    print(watch.last_look(error))
+"""
+
+
+@pytest.mark.stack
+def test_a_server_is_asked_once_its_engine_is_up_and_only_if_it_has_one():
+    result = subprocess.run([sys.executable, "-c", ENGINES], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    early, later, died = result.stdout.splitlines()[:3]
+    assert early == "{'vllm_server_0_0': 0, 'vllm_server_0_1': 0, 'vllm_server_reward_0_0': 0}"
+    assert later == "{'vllm_server_0_0': True, 'vllm_server_0_1': False, 'vllm_server_reward_0_0': True}"
+    assert died.startswith("the vLLM engine of vllm_server_0_0 died: ")
+    assert "Unhandled error" not in result.stdout + result.stderr
+
+
 @pytest.mark.stack
 def test_a_worker_that_dies_ends_the_driver_and_is_named():
     start = "from verl_vaopd.launch.supervisor import run_supervised"

@@ -4,14 +4,17 @@ The driver notices a dead worker when it next asks it for something, which may b
 student waits for ever for a vLLM engine to take its weights.
 """
 
+import re
 import threading
-from collections import deque
 
 import ray
 
 WATCHED = ("student_", "teacher_", "vllm_server_", "agent_loop_worker_")
 """How the names of actors begin that live as long as the run."""
-SERVER = "vllm_server_"
+HAS_ENGINE = re.compile(r"vllm_server_(\D+_)?\d+_0(?!\d)")
+"""Names of servers that hold an engine: the replica's and its node's number follow, and the first node has it."""
+STARTED_LAST = "agent_loop_worker_"
+"""How the names of actors begin that are started when all engines are up."""
 
 
 class ActorDied(Exception):
@@ -32,7 +35,7 @@ class Watch:
         self._every_s = every_s
         self._actors: dict[str, ray.actor.ActorHandle] = {}
         self._missed: set[str] = set()
-        self._questions: dict[str, deque[ray.ObjectRef]] = {}
+        self._questions: dict[str, list[ray.ObjectRef]] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look_on, name="watch", daemon=True)
         self._thread.start()
@@ -73,27 +76,28 @@ class Watch:
         return self._dead_engine(alive, 5.0 if certain else 0.0)
 
     def _dead_engine(self, alive: set[str], wait_s: float) -> str | None:
-        """A server outlives the engine that it talks to, and says so when asked."""
+        """A server outlives the engine that it talks to, and says so when asked; before it has one it cannot be."""
+        if not any(name.startswith(STARTED_LAST) for name in self._actors):
+            return None
+        dead = None
         for name in sorted(alive & set(self._actors)):
-            if not name.startswith(SERVER):
+            if not HAS_ENGINE.match(name):
                 continue
             # A busy engine answers later, one that dies may never answer what it was asked before.
-            asked = self._questions.setdefault(name, deque(maxlen=10))
+            asked = self._questions.setdefault(name, [])
             asked.append(self._actors[name].collective_rpc.remote("check_health"))
-            answered, _ = ray.wait([asked[-1]], timeout=wait_s)
-            if not answered:
-                answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0)
-            for answer in answered:
-                asked.remove(answer)
+            ray.wait([asked[-1]], timeout=wait_s)
+            answered, self._questions[name] = ray.wait(asked, num_returns=len(asked), timeout=0)
+            for answer in answered:  # all are read: Ray shows an error that nobody has read
                 try:
                     ray.get(answer)
                 except ray.exceptions.RayTaskError as error:
                     if type(error.cause).__name__ == "EngineDeadError":
-                        return f"the vLLM engine of {name} died: {error.cause}"
-                    # Anything else is of a server that has no engine yet, or is not the one of its nodes that has it.
+                        dead = f"the vLLM engine of {name} died: {error.cause}"
+                    # Any other error is one that the driver meets itself.
                 except ray.exceptions.RayError:  # the actor itself: the next look misses it
                     continue
-        return None
+        return dead
 
 
 def _cause(actor) -> str:
