@@ -53,6 +53,11 @@ def swap_two_ids(tokenizer):
         ("config.json", lambda c: c.update(image_token_id=c["image_token_id"] + 1), "image_token_id"),
         ("processor_config.json", lambda c: c["image_processor"].update(image_mean=[0.5] * 3), "image processor"),
         ("config.json", lambda c: c.update(model_type="qwen2_vl"), "qwen2_vl"),
+        (
+            "generation_config.json",
+            lambda g: g.update(eos_token_id=[g["eos_token_id"], 7]),
+            r"end its answers at \[7\]",
+        ),
     ],
 )
 def test_models_that_differ_are_refused(models, tmp_path, file, change, says):

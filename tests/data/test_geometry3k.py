@@ -85,6 +85,7 @@ BAD = {
     "unreadable_image": ({"images": [{"bytes": b"not a picture", "path": None}]}, "images[0]: not a readable image"),
     "unreadable_image ": ({"images": [{"bytes": IMAGE[:-30], "path": None}]}, "images[0]: cannot be decoded"),
     "unreadable_image  ": ({"images": [{"bytes": None, "path": "a.png"}]}, "images[0]: holds no image bytes"),
+    "unreadable_image   ": ({"images": [None]}, "images[0]: holds no image bytes"),
     "oversized_image": ({"images": [{"bytes": png_that_claims(10_000, 9_000), "path": None}]}, "10000 x 9000"),
     "oversized_image ": ({"images": [{"bytes": png_that_claims(20_000, 9_000), "path": None}]}, "180000000 pixels"),
     "image_shape": ({"images": [{"bytes": encoded("red", (402, 2)), "path": None}]}, "longer than 200 to 1"),

@@ -113,6 +113,7 @@ PICTURE = encoded("green")
 BIG = b"\0" * (images.MAX_BYTES + 1)
 BAD = {
     "missing_image": ({"image": ["images/nowhere.png"]}, {}, "'images/nowhere.png' is not in the archive"),
+    "missing_image ": ({"image": [None]}, {}, "image[0]: names no image"),
     "outside_archive": ({"image": ["../secret.png"]}, {"../secret.png": PICTURE}, "points outside the archive"),
     "outside_archive ": ({"image": ["images/../../s.png"]}, {}, "points outside the archive"),
     "outside_archive  ": ({"image": ["/etc/s.png"]}, {"/etc/s.png": PICTURE}, "points outside the archive"),

@@ -104,6 +104,16 @@ def test_thumbnails_hold_all_images_and_stay_small():
     assert picture.format == "WEBP" and picture.size == (384, 192)  # 4000 x 2000, beside each other
 
 
+def test_a_thumbnail_of_a_wide_and_a_tall_image_takes_no_more_memory_than_they_do(monkeypatch):
+    made = []
+    new = Image.new
+    images = [new("RGB", (16000, 100)), new("RGB", (100, 16000))]
+    monkeypatch.setattr(Image, "new", lambda mode, size, *more: made.append(size) or new(mode, size, *more))
+    picture = Image.open(io.BytesIO(thumbnail(images).numpy().tobytes()))
+    assert max(picture.size) <= 384
+    assert max(width * height for width, height in made) <= 384 * 384 + 4 * 384  # not 16,100 x 16,000
+
+
 def test_rollout_rows_keep_no_image():
     assert without_images(chat())[0]["content"] == [{"type": "image"}, {"type": "text", "text": "Add."}]
 

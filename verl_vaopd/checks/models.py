@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 from transformers import AutoConfig, AutoProcessor
 
@@ -17,7 +18,7 @@ def check_models(student_path: str, teacher_path: str | None = None):
         The student's processor.
     Raises:
         ValueError: says what differs: model type, image token ids, tokenizer ids or merges, chat template, image
-            processor; or a head too small for the tokenizer.
+            processor, ids that end an answer; or a head too small for the tokenizer.
     """
     given = {"student": student_path, "teacher": teacher_path}
     paths = {name: local_checkpoint(path) for name, path in given.items() if path}
@@ -47,7 +48,25 @@ def check_models(student_path: str, teacher_path: str | None = None):
     differ("tokenizer merges (SHA-256)", _merges(student), _merges(teacher))
     differ("chat template", student.chat_template, teacher.chat_template)
     differ("image processor", _image_settings(student), _image_settings(teacher))
+    ends = {name: eos_ids(path, configs[name]) for name, path in paths.items()}
+    if missing := sorted(ends["teacher"] - ends["student"]):
+        raise ValueError(
+            f"the student ({student_path}) does not end its answers at {missing}, as the teacher ({teacher_path}) "
+            f"does: it ends at {sorted(ends['student'])}, so answers that learn from the teacher would never end. Copy the "
+            "teacher's generation_config.json into the student's folder"
+        )
     return student
+
+
+def eos_ids(path: str, config) -> set[int]:
+    """The ids that end an answer of the checkpoint ``path``: those of generation_config.json, else of its config."""
+    file = os.path.join(path, "generation_config.json")
+    found = None
+    if os.path.exists(file):
+        with open(file) as f:
+            found = json.load(f).get("eos_token_id")
+    found = config.text_config.eos_token_id if found is None else found
+    return set(found) if isinstance(found, list) else {found} - {None}
 
 
 def _merges(processor) -> str:

@@ -32,7 +32,7 @@ def rows_of(source: Source, split: str, conversion: Conversion) -> Iterator[dict
     rows = conversion.progress(read_rows(files, COLUMNS), total, f"{DATA_SOURCE} {split}")
     for index, (file, row, values) in enumerate(rows):
         row_id = None if values["id"] is None else str(values["id"])
-        images = [image["bytes"] for image in values["images"] or []]
+        images = [image and image["bytes"] for image in values["images"] or []]  # a null is refused below
         question, answer = values["problem"], values["answer"]
         try:
             conversion.check_id(split, row_id, "id")

@@ -8,7 +8,7 @@ from verl_vaopd.data.archive import ImageArchive
 from verl_vaopd.data.bad_rows import RowError
 from verl_vaopd.data.boxed import unboxed
 from verl_vaopd.data.conversion import Conversion
-from verl_vaopd.data.images import check_image, pixel_digest
+from verl_vaopd.data.images import UNREADABLE, check_image, pixel_digest
 from verl_vaopd.data.rows import verl_row
 from verl_vaopd.data.sources import Source
 from verl_vaopd.data.text import bare_question, check_answer, check_question
@@ -42,6 +42,8 @@ def rows_of(source: Source, archive: ImageArchive, conversion: Conversion) -> It
             check_answer(answer if truth is None else truth, "answer")
             images = []
             for number, name in enumerate(names):
+                if name is None:
+                    raise RowError(f"image[{number}]", "missing_image", "names no image", UNREADABLE)
                 images.append(archive.read(name, f"image[{number}]"))
                 check_image(images[-1], f"image[{number}]")
         except RowError as error:

@@ -50,13 +50,19 @@ def encode_views(images: list, image_processor, degrade=None) -> dict[str, torch
 
 
 def thumbnail(images: list[Image.Image]) -> torch.Tensor:
-    """The images beside each other, no side above ``THUMBNAIL`` pixels: a WebP file as uint8 [bytes]."""
-    strip = Image.new("RGB", (sum(image.width for image in images), max(image.height for image in images)), "white")
+    """The images beside each other, no side above ``THUMBNAIL`` pixels: a WebP file as uint8 [bytes].
+
+    Each is shrunk before it is pasted: a wide one beside a tall one would span a strip that no memory holds.
+    """
+    width, height = sum(image.width for image in images), max(image.height for image in images)
+    scale = min(1.0, THUMBNAIL / width, THUMBNAIL / height)
+    sizes = [tuple(max(1, round(scale * side)) for side in image.size) for image in images]
+    strip = Image.new("RGB", (sum(w for w, _ in sizes), max(h for _, h in sizes)), "white")
     left = 0
-    for image in images:
-        strip.paste(image, (left, 0))
-        left += image.width
-    strip.thumbnail((THUMBNAIL, THUMBNAIL))
+    for image, size in zip(images, sizes, strict=True):
+        strip.paste(image.convert("RGB").resize(size, reducing_gap=2.0), (left, 0))
+        left += size[0]
+    strip.thumbnail((THUMBNAIL, THUMBNAIL))  # roundings may add up to a pixel or two
     strip.save(file := io.BytesIO(), "WEBP", quality=85)
     return torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
 
