@@ -52,8 +52,8 @@ def check_models(student_path: str, teacher_path: str | None = None):
     if missing := sorted(ends["teacher"] - ends["student"]):
         raise ValueError(
             f"the student ({student_path}) does not end its answers at {missing}, as the teacher ({teacher_path}) "
-            f"does: it ends at {sorted(ends['student'])}, so answers that learn from the teacher would never end. Copy the "
-            "teacher's generation_config.json into the student's folder"
+            f"does: it ends at {sorted(ends['student'])}, so answers that learn from the teacher would never end. "
+            "Copy the teacher's generation_config.json into the student's folder"
         )
     return student
 
