@@ -6,16 +6,18 @@
 # Runs on:    any Linux machine with 2 cores and 16 GB of memory; no GPU is used.
 # Time:       13 runs a seed, about an hour on 2 cores with --parallel 2; it shows what is left after each.
 #
-#   bash recipes/replicate_tiny_cpu.sh [--seeds N] [--parallel N] [--dry-run] [hydra overrides for every run]
+#   bash recipes/replicate_tiny_cpu.sh [--seeds N] [--parallel N] [--dry-run] [--restarts N] [hydra overrides]
 #
 #   --seeds N         seeds 1 to N of data order and sampling, default 5; all runs of a seed come before the next seed's
 #   --parallel N      runs at a time, default 1; each keeps one core busy and takes 7 GB of memory
 #   --dry-run         print the commands, run nothing
+#   --restarts N      for every run, as are the overrides: start it again from its last checkpoint when it fails
 #
 #   REPLICATION_DIR   default outputs/replicate_tiny_cpu; runs that are finished there are not done again, one that was
 #                     stopped goes on from its last checkpoint
 #   VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV as in recipes/vaopd_tiny_cpu.sh
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/shared.sh"
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
 
@@ -39,11 +41,14 @@ seeds=5 parallel=1 dry_run="" overrides=()
 while [[ $# -gt 0 ]]; do
   case "$1" in
     --seeds | --parallel)
-      [[ "${2:-}" =~ ^[1-9][0-9]*$ ]] || { echo "replicate: $1 wants a number, 1 or more, got '${2:-}'" >&2 && exit 2; }
+      [[ "${2:-}" =~ ^[1-9][0-9]*$ ]] || refuse "$1 wants a number, 1 or more, got '${2:-}'"
       declare "${1#--}=$2"
       shift
       ;;
     --dry-run) dry_run=yes ;;
+    --restarts) overrides+=("$1" "${2:-}") && shift ;;
+    --restarts=*) overrides+=("$1") ;;
+    -*) refuse "unknown option $1: there are --seeds N, --parallel N, --dry-run, --restarts N and --help" ;;
     *) overrides+=("$1") ;;
   esac
   shift
@@ -108,4 +113,5 @@ while ((running)); do wait_for_one; done
 for run_dir in "${run_dirs[@]}"; do
   [[ -f "$run_dir/summary.json" ]] || stop "$run_dir was stopped before its end; the same command goes on" 1
 done
-"${VAOPD_VENV:-.venv}/bin/verl-vaopd" report "${run_dirs[@]}" --output "$folder/report"
+source scripts/venv.sh
+"$(venv_of cpu)/bin/verl-vaopd" report "${run_dirs[@]}" --output "$folder/report"

@@ -18,8 +18,8 @@ MEMORY=(
   vaopd.teacher.placement=colocated
   vaopd.teacher.param_offload=false
   vaopd.teacher.max_token_len_per_gpu=32768
-  +actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=16
-  +actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.video=0
+  ++actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=16
+  ++actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.video=0
 )
 # 2,429 steps an epoch of 38,870 rows, 12,145 in all: a checkpoint and a validation every 200th.
 TRAINING=(

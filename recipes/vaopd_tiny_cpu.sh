@@ -5,45 +5,54 @@
 # Runs on:    any Linux machine with 2 cores and 16 GB of memory; no GPU is used.
 # Time and score to expect: see "What the demo prints" in README.md.
 #
-#   bash recipes/vaopd_tiny_cpu.sh [--dry-run] [hydra overrides], for example trainer.total_training_steps=4
+#   bash recipes/vaopd_tiny_cpu.sh [--dry-run] [--restarts N] [hydra overrides], for example trainer.total_training_steps=4
+#
+#   --dry-run     compose and check the config, print it; run nothing
+#   --restarts N  when the run fails or is killed, start again from its last checkpoint, N times in all
 #
 # RUN_DIR, VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV move the run, the caches, the models and data, and the environment.
 # On a Ray cluster (RAY_ADDRESS) NNODES and N_GPUS_PER_NODE say how many nodes, and how many processes on each, train.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/shared.sh"
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
+source scripts/venv.sh
 
 TINY="${VAOPD_TINY_DIR:-${VAOPD_CACHE:-$root/.cache}/tiny}"
 RUN_DIR="${RUN_DIR:-$root/outputs/vaopd_tiny_cpu/$(date +%Y%m%d-%H%M%S)}"
-vaopd="${VAOPD_VENV:-.venv}/bin/verl-vaopd"
+VAOPD_VENV="$(venv_of cpu)"
+vaopd="$VAOPD_VENV/bin/verl-vaopd"
+export VAOPD_VENV
+refuse_references TINY RUN_DIR
+sort_arguments "$@"
 
 export HF_HUB_OFFLINE=1
 export TOKENIZERS_PARALLELISM=false
 export PYTHONUNBUFFERED=1
 
 MODELS=(
-  actor_rollout_ref.model.path="$TINY/student"
-  vaopd.teacher.path="$TINY/teacher"
+  actor_rollout_ref.model.path="$(quoted "$TINY/student")"
+  vaopd.teacher.path="$(quoted "$TINY/teacher")"
 )
 DATA=(
-  data.train_files="$TINY/data/train.parquet"
-  data.val_files="$TINY/data/validation.parquet"
+  data.train_files="$(quoted "$TINY/data/train.parquet")"
+  data.val_files="$(quoted "$TINY/data/validation.parquet")"
 )
 OUTPUT=(
-  vaopd.output_dir="$RUN_DIR"
+  vaopd.output_dir="$(quoted "$RUN_DIR")"
 )
 CLUSTER=(
   trainer.nnodes="${NNODES:-1}"
   trainer.n_gpus_per_node="${N_GPUS_PER_NODE:-1}"
 )
 
-arguments=(--config-name tiny_cpu "${MODELS[@]}" "${DATA[@]}" "${OUTPUT[@]}" "${CLUSTER[@]}" "$@")
+arguments=(--config-name tiny_cpu "${MODELS[@]}" "${DATA[@]}" "${OUTPUT[@]}" "${CLUSTER[@]}" "${overrides[@]}")
 if [[ -n "${VAOPD_PRINT_ARGUMENTS:-}" ]]; then # for programs that want the config
   printf '%s\n' "${arguments[@]}"
   exit
 fi
 bash scripts/setup.sh --cpu
-case " $* " in *" --dry-run "*) exec "$vaopd" train "${arguments[@]}" ;; esac
+if [[ -n "$dry_run" ]]; then exec "$vaopd" train --dry-run "${arguments[@]}"; fi
 "$vaopd" tiny --output "$TINY"
-case " $* " in *" vaopd.method=offpolicy_kd "* | *" vaopd.method=cot_sft "*) "$vaopd" answers "${arguments[@]}" ;; esac
-exec "$vaopd" train "${arguments[@]}"
+case " ${overrides[*]} " in *" vaopd.method=offpolicy_kd "* | *" vaopd.method=cot_sft "*) "$vaopd" answers "${arguments[@]}" ;; esac
+exec "$vaopd" train "${options[@]}" "${arguments[@]}"

@@ -3,13 +3,15 @@
 #
 #   bash scripts/setup.sh [--cpu | --gpu] [--dev]
 #   bash scripts/setup.sh --eval
+#   bash scripts/setup.sh [--cpu | --gpu] --check [options of verl-vaopd doctor]
 #
 #   --cpu, --gpu  the set to install; without either: the set .venv has, else gpu where nvidia-smi lists a device
+#   --check       install nothing: look whether this machine is fit, as verl-vaopd doctor does when it is installed
 #   --dev         also the test and lint tools
 #   --eval        the toolkit of `verl-vaopd evaluate` into an environment of its own: its pins and hydra's exclude each other
 #
 #   PYTHON        the interpreter to use; default: the first of python3.11, python3.12, python3, python that is 3.11 or 3.12
-#   VAOPD_VENV    where the environment goes; default .venv
+#   VAOPD_VENV    where the environment goes; default .venv, or .venv-cpu, .venv-gpu where .venv holds the other set
 #   VAOPD_EVAL_VENV  where that of --eval goes; default .venv-eval
 #
 # What the installers say goes to setup.log in the environment. A failure shows the end of it.
@@ -18,7 +20,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 unset PYTHONHOME PYTHONPATH
 
 uv_pin="uv==0.13.9"
-disk_gb=12
+declare -A disk_gb=([cpu]=12 [gpu]=18 [eval]=12) # measured: 7, 11 and 6, beside what is downloaded
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() {
@@ -29,19 +31,25 @@ die() {
 
 variant=""
 dev=""
-for arg in "$@"; do
-  case "$arg" in
-    --cpu | --gpu | --eval) variant="${arg#--}" ;;
+check=""
+while [[ $# -gt 0 && -z "$check" ]]; do
+  case "$1" in
+    --cpu | --gpu | --eval) variant="${1#--}" ;;
     --dev) dev=yes ;;
+    --check) check=yes ;;
     -h | --help) sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" && exit 0 ;;
-    *) die "unknown argument '$arg'" "bash scripts/setup.sh [--cpu | --gpu] [--dev] or --eval" ;;
+    *) die "unknown argument '$1'" "bash scripts/setup.sh [--cpu | --gpu] [--dev] or --eval" ;;
   esac
+  shift
 done
 
+source scripts/venv.sh
 venv="${VAOPD_VENV:-.venv}"
 if [[ "$variant" == eval ]]; then
   [[ -z "$dev" ]] || die "--eval takes no --dev" "run the two one after the other"
   venv="${VAOPD_EVAL_VENV:-.venv-eval}"
+elif [[ -n "$variant" ]]; then
+  venv="$(venv_of "$variant")"
 fi
 [[ "$venv" == /* ]] || venv="$PWD/$venv"
 python="$venv/bin/python"
@@ -65,6 +73,11 @@ find_python() {
 }
 
 has_gpu() { command -v nvidia-smi >/dev/null && [[ -n "$(nvidia-smi -L 2>/dev/null)" ]]; }
+
+if [[ -n "$check" ]]; then
+  if [[ ! -x "$python" ]]; then python="$(find_python)"; fi
+  exec "$python" -B -m verl_vaopd.cli doctor "--${variant:-cpu}" --only machine --venv "$venv" "$@"
+fi
 
 # One set-up at a time; the lock goes when this process ends.
 mkdir -p "$(dirname "$venv")"
@@ -117,7 +130,8 @@ fi
 # No environment yet, or one of ours whose interpreter is gone: make it.
 if [[ ! -x "$python" || -z "$(python_version "$python")" ]]; then
   free_gb=$(($(df -Pk "$(dirname "$venv")" | awk 'NR == 2 { print $4 }') / 1024 / 1024))
-  ((free_gb >= disk_gb)) || die "$free_gb GB free in $(dirname "$venv"), about $disk_gb GB needed" \
+  needed_gb="${disk_gb[$variant]}"
+  ((free_gb >= needed_gb)) || die "$free_gb GB free in $(dirname "$venv"), about $needed_gb GB needed" \
     "free some space, or set VAOPD_VENV=DIR on a larger disk"
   base="$(find_python)"
   say "making $venv: the $variant set for Python $(python_version "$base") ($base)"
@@ -158,9 +172,5 @@ quietly "${installer[@]}" --no-deps --no-build-isolation --editable . ||
 touch "$(stamp "requirements/$variant.txt")"
 if [[ -n "$dev" ]]; then
   touch "$(stamp "${wanted[@]}")"
-fi
-if [[ "$variant" == gpu ]] && ! "$python" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("flash_attn"))'; then
-  say "flash-attn is not installed; to build it (needs nvcc, up to an hour):"
-  say "  ${installer[*]} --no-deps --no-build-isolation -r requirements/gpu-flash.txt"
 fi
 say "ready: $venv"

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the recipes of Table 1, and those of methods beyond it, share: each is the primary setting (recipes/vaopd_8b_2b_geo3k.sh) with another objective.
 #
-#   bash recipes/table1/METHOD.sh [--tiny] [--dry-run] [hydra overrides]
+#   bash recipes/table1/METHOD.sh [--tiny] [--dry-run] [--restarts N] [hydra overrides]
 #
 #   --tiny        on tiny models without a GPU instead (recipes/vaopd_tiny_cpu.sh)
 #   --dry-run     compose and check the config, print it and the commands; run nothing
@@ -11,6 +11,8 @@
 #                 first recipe that learns from them
 #
 # The other variables of those two recipes hold as well.
+source "$(dirname "${BASH_SOURCE[0]}")/../shared.sh"
+
 run_method() {
   local method="$1" recipe=vaopd_8b_2b_geo3k argument arguments=()
   local group="${GROUP:-table1}" name="${NAME:-$1}" # a recipe beyond Table 1 sets them
@@ -22,9 +24,11 @@ run_method() {
   done
   local outputs="${recipes%/*}/outputs/$group"
   export RUN_DIR="${RUN_DIR:-$outputs/$name}"
+  ANSWERS_DIR="${ANSWERS_DIR:-$outputs/answers}"
+  refuse_references RUN_DIR ANSWERS_DIR
   exec bash "$recipes/$recipe.sh" \
     vaopd.method="$method" \
-    vaopd.answers="${ANSWERS_DIR:-$outputs/answers}" \
+    vaopd.answers="$(quoted "$ANSWERS_DIR")" \
     trainer.experiment_name="${group}_$name" \
     "${arguments[@]}"
 }
