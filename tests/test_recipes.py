@@ -78,7 +78,10 @@ def test_every_method_has_a_recipe():
     assert {*TABLE_1, "gkd"} == set(method_names()) and (ROOT / "recipes/gkd.sh").exists()
 
 
-@pytest.mark.parametrize("recipe, differs", [("gkd", {"vaopd.method"}), ("vaopd_with_reward", {"vaopd.reward_weight"})])
+BEYOND_THE_PAPER = {"gkd": {"vaopd.method"}, "vaopd_with_reward": {"vaopd.reward_weight"}}
+
+
+@pytest.mark.parametrize("recipe, differs", BEYOND_THE_PAPER.items())
 def test_recipes_beyond_the_paper_differ_in_the_objective_only(recipe, differs, tmp_path):
     nothing = {"DATA_DIR": str(tmp_path), "VAOPD_TINY_DIR": str(tmp_path), "ANSWERS_DIR": f"{tmp_path}/answers"}
     for options in ([], ["--tiny"]):
@@ -125,7 +128,7 @@ def test_method_recipe_dry_runs(tmp_path):
 
 def test_there_is_no_other_recipe():
     names = {path.stem for path in (ROOT / "recipes").glob("*.sh")}
-    assert names == {*GPU_RECIPES, "vaopd_tiny_cpu", "replicate_tiny_cpu", "gpu"}
+    assert names == {*GPU_RECIPES, *BEYOND_THE_PAPER, "vaopd_tiny_cpu", "replicate_tiny_cpu", "gpu", "shared"}
 
 
 def test_replication_has_every_method_and_experiment_of_the_report(tmp_path):
@@ -146,7 +149,8 @@ def test_replication_has_every_method_and_experiment_of_the_report(tmp_path):
 def replication(tmp_path):
     """The script beside recipes that only wait for SIGTERM, and save on it as a run does."""
     (tmp_path / "recipes" / "table1").mkdir(parents=True)
-    shutil.copy(ROOT / "recipes" / "replicate_tiny_cpu.sh", tmp_path / "recipes")
+    for name in ("replicate_tiny_cpu.sh", "shared.sh"):
+        shutil.copy(ROOT / "recipes" / name, tmp_path / "recipes")
     for name in TABLE_1:
         (tmp_path / "recipes" / "table1" / f"{name}.sh").write_text(
             """trap 'echo saved; touch "$RUN_DIR/saved"; exit 0' TERM

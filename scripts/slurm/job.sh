@@ -7,11 +7,24 @@ set -euo pipefail
 root="$1" recipe="$2"
 shift 2
 cd "$root"
+source scripts/venv.sh
 
 say() { printf '%s job %s: %s\n' "$(date +%T)" "$SLURM_JOB_ID" "$*"; }
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-export NNODES="${#nodes[@]}"
-export N_GPUS_PER_NODE="${SLURM_GPUS_ON_NODE:-${N_GPUS_PER_NODE:-1}}"
+NNODES="${#nodes[@]}"
+seen="$(nvidia-smi -L 2>/dev/null | grep -c "^GPU " || true)" # a Slurm that does not count GPUs grants all of them
+case "${CPU_JOB:-} $recipe $*" in
+  yes\ * | *_cpu.sh\ * | *\ --tiny*) variant=cpu ;;
+  *) variant=gpu ;;
+esac
+if [[ "$variant" == gpu ]]; then
+  N_GPUS_PER_NODE="${SLURM_GPUS_ON_NODE:-$seen}"
+  if [[ "$N_GPUS_PER_NODE" == 0 ]]; then
+    say "Slurm granted no GPUs: ask for them (--gpus-per-node=8), or set CPU_JOB=yes if none are wanted"
+    exit 2
+  fi
+fi
+export NNODES N_GPUS_PER_NODE="${N_GPUS_PER_NODE:-1}"
 say "$NNODES nodes (${nodes[*]}), $N_GPUS_PER_NODE GPUs each; attempt $((${SLURM_RESTART_COUNT:-0} + 1))"
 
 requeue=""
@@ -24,18 +37,34 @@ stop() { # the run saves a checkpoint after its current step
 trap 'requeue=yes; stop "the time limit is near"' USR1
 trap 'stop "cancelled"' TERM
 
-bash scripts/setup.sh
-python="${VAOPD_VENV:-.venv}/bin/python"
+VAOPD_VENV="$(venv_of "$variant")"
+export VAOPD_VENV
+bash scripts/setup.sh "--$variant"
+python="$VAOPD_VENV/bin/python"
+if [[ "$variant" == gpu && "${DOCTOR:-}" != no ]]; then
+  say "looking at the nodes"
+  srun --overlap --ntasks-per-node=1 --label \
+    "$python" -m verl_vaopd.cli doctor --gpu --only machine --gpus "$N_GPUS_PER_NODE" --output "$RUN_DIR" ||
+    { say "mend what failed, or set DOCTOR=no" && exit 1; }
+fi
 
 # Ray: any process of the network that knows the token may run code here, so there is one for each job.
 RAY_AUTH_TOKEN_PATH="$RUN_DIR/.ray-token-$SLURM_JOB_ID"
 (umask 077 && "$python" -c 'import secrets; print(secrets.token_hex(32), end="")' >"$RAY_AUTH_TOKEN_PATH")
 export RAY_AUTH_TOKEN_PATH RAY_AUTH_MODE=token
-address="${NODE_ADDRESS:-$(hostname -I | cut -d' ' -f1)}"
+others=() # the second node, as Slurm reaches it and by its name
+for node in "${nodes[@]:1:1}"; do
+  others=("$(scontrol show node "$node" --oneliner | sed -n 's/.* NodeAddr=\([^ ]*\).*/\1/p')" "$node")
+done
+address="${NODE_ADDRESS:-}"
+if [[ -z "$address" ]]; then address="$("$python" -m verl_vaopd.launch.cluster address "${others[@]}")"; fi
 port=$((20000 + SLURM_JOB_ID % 10000))
-export RAY_ADDRESS="$address:$port"
+case "$address" in
+  *:*) export RAY_ADDRESS="[$address]:$port" ;;
+  *) export RAY_ADDRESS="$address:$port" ;;
+esac
 resources=()
-if [[ -z "${SLURM_GPUS_ON_NODE:-}" ]]; then # no GPUs: logical slots, as verl asks for one per process
+if [[ "$variant" == cpu ]]; then # logical slots, as verl asks for one per process
   resources=(--num-cpus=16 --num-gpus="$N_GPUS_PER_NODE")
 fi
 
@@ -56,7 +85,7 @@ trap end_ray EXIT
 
 start_ray "${nodes[0]}" --head --node-ip-address="$address" --port="$port" --dashboard-host=127.0.0.1
 for node in "${nodes[@]:1}"; do
-  start_ray "$node" --address="$RAY_ADDRESS" ${NODE_ADDRESS:+--node-ip-address="$NODE_ADDRESS"}
+  start_ray "$node" --address="$RAY_ADDRESS"
 done
 "$python" -m verl_vaopd.launch.cluster wait --nodes "$NNODES" --timeout "${RAY_NODES_SECONDS:-600}"
 

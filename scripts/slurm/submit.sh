@@ -10,7 +10,10 @@
 #   RUN_DIR        the run's folder, on a file system that all nodes share; default outputs/<recipe>
 #   STOP_SECONDS   before the time limit, default 900: a step, a checkpoint and some reserve must fit in
 #   RAY_NODES_SECONDS  how long to wait for all nodes, default 600
-#   NODE_ADDRESS   the address Ray's head listens at; default: the node's first
+#   NODE_ADDRESS   the first node's address, at which Ray's head listens; default: the one by which it reaches the second
+#                  node (Slurm's NodeAddr, else the name); a job of one node keeps to loopback
+#   CPU_JOB        yes: a job without GPUs. It is refused unless it says so, its recipe is *_cpu.sh, or gets --tiny
+#   DOCTOR         no: do not look at the nodes before Ray starts (verl-vaopd doctor --gpu)
 #
 # A plain scancel kills what is left after the cluster's KillWait (30 s by default): where a step takes longer, cancel with
 # scancel --batch --signal=TERM JOB, which waits for the checkpoint.
@@ -42,7 +45,7 @@ RUN_DIR="$(realpath -m "${RUN_DIR:-$root/outputs/$name}")"
 export RUN_DIR
 mkdir -p "$RUN_DIR"
 job="$(sbatch --parsable --job-name="$name" --output="$RUN_DIR/slurm-%j.log" --open-mode=append --requeue \
-  --signal="B:USR1@${STOP_SECONDS:-900}" --nodes=1 --ntasks-per-node=1 --exclusive "${options[@]}" \
+  --signal="B:USR1@${STOP_SECONDS:-900}" --nodes=1 --ntasks-per-node=1 --exclusive --mem=0 "${options[@]}" \
   "$root/scripts/slurm/job.sh" "$root" "$recipe" "$@")"
 echo "job ${job%%;*}: $name"
 echo "  log:   $RUN_DIR/slurm-${job%%;*}.log"

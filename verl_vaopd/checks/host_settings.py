@@ -21,7 +21,7 @@ def validate_host_settings(config) -> None:
     refuse_unsafe_settings(config)
     method = method_of(instantiate(config))
     parts = (_data(config), _batch(config), _token_budgets(config, method), _student(config), _rollout(config))
-    for refusals in (*parts, _trainer(config), method.refusals(config)):
+    for refusals in (*parts, _devices(config), _trainer(config), method.refusals(config)):
         for wrong, name, value, wanted in refusals:
             if wrong:
                 raise ValueError(f"{name}={value!r}: must be {wanted}")
@@ -158,6 +158,38 @@ def _rollout(config) -> Iterator[Refusal]:
         True,
         "false with vaopd.seed_rollouts: vLLM's CPU engine ends on seeded requests with chunked prefill",
     )
+
+
+def _devices(config) -> Iterator[Refusal]:
+    """What is spread over devices must divide them: else verl's workers end, or leave devices idle."""
+    trainer, rollout, teacher = config.trainer, config.actor_rollout_ref.rollout, config.vaopd.teacher
+    here = trainer.n_gpus_per_node
+    world, replica = trainer.nnodes * here, 1
+    for name in ("tensor_model_parallel_size", "pipeline_model_parallel_size", "data_parallel_size"):
+        size = rollout[name]
+        replica *= size if is_whole(size) and size > 0 else 0
+        spread = replica > 0 and world % replica == 0 and (here % replica == 0 or replica % here == 0)
+        yield (
+            not spread,
+            f"{ROLLOUT}.{name}",
+            size,
+            f"such that vLLM's replica ({replica} devices) divides the {world} devices, and those of a node ({here})",
+        )
+    colocated = teacher.placement == "colocated"
+    for name, size, devices in (
+        (f"{ACTOR}.fsdp_config.fsdp_size", config.actor_rollout_ref.actor.fsdp_config.fsdp_size, world),
+        (
+            "vaopd.teacher.fsdp_size",
+            teacher.fsdp_size,
+            world if colocated else teacher.nnodes * teacher.n_gpus_per_node,
+        ),
+    ):
+        yield (
+            size > 0 and size < devices and devices % size,
+            name,
+            size,
+            f"a divisor of the {devices} devices, or -1: all",
+        )
 
 
 def _trainer(config) -> Iterator[Refusal]:

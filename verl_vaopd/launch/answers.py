@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         env = {**os.environ, "VAOPD_SUPERVISED": "1"}
         return run_supervised([sys.executable, "-m", "verl_vaopd.launch.answers", *argv], env=env)
     from verl_vaopd.launch.main import parse_arguments
+    from verl_vaopd.platform.environment import put_environment_first
     from verl_vaopd.platform.loopback import LOOPBACK
     from verl_vaopd.settings.compose import compose
 
@@ -34,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         for name, value in {**LOOPBACK, **settings_of_workers}.items():  # before verl and vLLM are imported
             os.environ.setdefault(name, str(value))
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        put_environment_first(os.environ)
         manifest = answer(config)
     except ValueError as error:
         print(f"verl-vaopd answers: {error}", file=sys.stderr)

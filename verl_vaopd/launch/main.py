@@ -15,7 +15,7 @@ HELP = """usage: verl-vaopd train [--config-name NAME] [--dry-run] [--restarts N
 Distils a Qwen3-VL student on its own rollouts. Arguments are hydra overrides of verl's config (package
 verl.trainer.config) and of this package's section `vaopd`; recipes/ holds complete calls.
 
-  --config-name NAME   vaopd_trainer (default: GPU, the paper's settings) or tiny_cpu (no GPU)
+  --config-name NAME   (-cn NAME) vaopd_trainer (default: GPU, the paper's settings) or tiny_cpu (no GPU)
   --dry-run            print the resolved config and run the start-up checks, start nothing
   --restarts N         when a run fails or is killed, start again from its last checkpoint, N times in all (default 0)
 
@@ -176,17 +176,20 @@ def take_restarts(argv: list[str]) -> tuple[int, list[str]]:
     return int(restarts), others
 
 
-def parse_arguments(argv: list[str]) -> tuple[str | None, bool, list[str]]:
+def parse_arguments(argv: list[str]) -> tuple[str, bool, list[str]]:
     """Name of the config, whether ``--dry-run`` is there, and the hydra overrides.
 
     Raises:
-        ValueError: an unknown option.
+        ValueError: an unknown option, or ``--config-name`` without a name.
     """
     config_name, dry_run, overrides = "vaopd_trainer", False, []
     arguments = iter(argv)
     for argument in arguments:
-        if argument == "--config-name":
-            config_name = next(arguments, None)
+        option, _, value = argument.partition("=")
+        if option in ("--config-name", "-cn"):
+            config_name = value or next(arguments, "")
+            if not config_name or config_name.startswith("-"):
+                raise ValueError(f"{option} wants a name: vaopd_trainer or tiny_cpu")
         elif argument == "--dry-run":
             dry_run = True
         elif argument.startswith("-"):

@@ -11,8 +11,9 @@ import psutil
 
 from verl_vaopd.platform.loopback import private_folder
 
-WEIGHTS = "verl_weights_"
-"""verl's own name for weights on their way to vLLM: such a segment is a run's if it is no older and nobody holds it."""
+OTHERS = ("verl_weights_", "nccl-")
+"""verl's own name for weights on their way to vLLM, and NCCL's for what ranks of a node share: such a segment is a
+run's if it is the user's, no older than the run, and nobody holds it."""
 _FOLDER = Path("/dev/shm")
 
 
@@ -61,7 +62,7 @@ def _remove(claim: Path) -> None:
         for left in _FOLDER.glob(pattern):
             left.unlink(missing_ok=True)
     since = claim.stat().st_mtime
-    for left in _FOLDER.glob(f"{WEIGHTS}*"):
+    for left in (path for name in OTHERS for path in _FOLDER.glob(f"{name}*")):
         with contextlib.suppress(FileNotFoundError):
             status = left.stat()
             if status.st_uid == os.getuid() and status.st_ctime >= since and not _is_mapped(left):

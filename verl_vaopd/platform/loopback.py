@@ -19,14 +19,30 @@ LOOPBACK = {
 }
 """Environment of processes that all run on this machine."""
 
+LONGEST_SOCKET_PATH = 107
+"""Bytes of the path of a Unix socket (sun_path of unix(7), less its end)."""
+RAYS_PART = len("/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store.9")
+"""The most that Ray adds to its folder; vLLM's and verl's sockets there have shorter names."""
+PYTHONS_PART = len("/pymp-12345678/listener-12345678")
+"""What multiprocessing adds to TMPDIR."""
+
+
+def holds_sockets(folder: str, added: int = RAYS_PART) -> bool:
+    """Whether the path of a socket there, ``added`` bytes longer, is one that the system takes."""
+    return len(os.fsencode(folder)) + added <= LONGEST_SOCKET_PATH
+
 
 def private_folder() -> str:
-    """The user's folder for sockets and temporary files, ``verl_vaopd-UID`` in the system's; made if it is not there.
+    """The user's folder for sockets and temporary files, made if it is not there.
+
+    ``verl_vaopd-UID`` in the system's folder of temporary files (TMPDIR), or in /tmp where that one's path is too long.
 
     Raises:
         ValueError: the name is taken by a link, a file, or somebody else's folder.
     """
-    path = os.path.join(tempfile.gettempdir(), f"verl_vaopd-{os.getuid()}")
+    name = f"verl_vaopd-{os.getuid()}"
+    path = os.path.join(tempfile.gettempdir(), name)
+    path = path if holds_sockets(path) else os.path.join("/tmp", name)
     os.makedirs(path, mode=0o700, exist_ok=True)
     found = os.lstat(path)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():

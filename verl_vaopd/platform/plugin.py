@@ -2,8 +2,8 @@
 
 verl imports this module in every process that imports verl. It does nothing unless ``VERL_PLATFORM=cpu``
 (``verl-vaopd train`` sets it when ``trainer.device=cpu``), so a GPU machine is left as it is; but on a Ray node of
-``verl_vaopd.launch.cluster`` it sees that Slurm's SIGTERM does not end the workers, and shared memory is named after
-the run in any case.
+``verl_vaopd.launch.cluster`` it sees that Slurm's SIGTERM does not end the workers, shared memory is named after the
+run in any case, and ranks meet at the address that Ray's nodes know each other by.
 """
 
 import os
@@ -16,6 +16,13 @@ if SEGMENT_PREFIX in os.environ:
 
 if os.environ.get(HOLD_SIGTERM) == "1":
     hold_sigterm()
+
+if "RAY_RAYLET_PID" in os.environ and "GLOO_SOCKET_IFNAME" not in os.environ:
+    import ray
+
+    from verl_vaopd.platform.interfaces import use_interface_of
+
+    use_interface_of(ray.util.get_node_ip_address(), os.environ)
 
 if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
     from verl_vaopd.platform import cpu  # noqa: F401  (registers the platform)

@@ -18,6 +18,7 @@ import openai
 from tqdm import tqdm
 
 from verl_vaopd.model.safe_weights import require_safetensors
+from verl_vaopd.platform.environment import NOT_COMPILED, put_environment_first
 from verl_vaopd.platform.loopback import LOOPBACK
 from verl_vaopd.serving import EvaluationError
 
@@ -86,7 +87,9 @@ def vllm_server(checkpoint: Path, log: Path, extra: Sequence[str] = ()) -> Itera
     if importlib.util.find_spec("vllm") is None:
         raise EvaluationError("vLLM is not installed here: bash scripts/setup.sh, or give --base-url")
     port = free_port()
-    environment = {**LOOPBACK, **({"VLLM_CPU_KVCACHE_SPACE": "2"} if on_cpu() else {}), **os.environ}
+    on_the_cpu = {"VLLM_CPU_KVCACHE_SPACE": "2"} if on_cpu() else {}
+    environment = {**LOOPBACK, **NOT_COMPILED, **on_the_cpu, **os.environ}
+    put_environment_first(environment)
     with open(log, "ab") as written:
         process = subprocess.Popen(
             server_command(checkpoint, port, extra),
