@@ -1,15 +1,17 @@
-"""Attention by segments against one plain attention a rollout; the kernel's inputs for flash-attn's varlen form."""
+"""Attention by segments against one plain attention a rollout, by every kernel."""
 
 import sys
 from importlib.util import find_spec
-from itertools import pairwise
-from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
-import torch.nn.functional as F
+from torch.nn.attention.varlen import varlen_attn as real_varlen_attn
 
-from verl_vaopd.model.attention import Segments, flash_segments, install_attention, sdpa_segments
+from tests.model.stand_ins import varlen_kernels
+from verl_vaopd.model import kernels
+from verl_vaopd.model.kernels import KERNELS
+from verl_vaopd.model.segments import Segments
 
 HEADS, KV_HEADS, WIDTH = 4, 2, 8
 CASES = {
@@ -37,18 +39,6 @@ def plain(q, k, v, segments: Segments, scale: float) -> torch.Tensor:
     return out.transpose(1, 2)
 
 
-def lower_right_causal_varlen(q, k, v, cu_q, cu_k, max_q, max_k, softmax_scale, causal):
-    """What flash-attn documents for its varlen function with causal=True: the mask is aligned to the lower right."""
-    assert causal and max_q == cu_q.diff().max() and max_k == cu_k.diff().max()
-    assert cu_q.dtype == cu_k.dtype == torch.int32
-    out = []
-    for (a, b), (c, d) in zip(pairwise(cu_q), pairwise(cu_k), strict=True):
-        mask = torch.ones(b - a, d - c, dtype=torch.bool).tril(d - c - (b - a))
-        one = (x.transpose(0, 1)[None] for x in (q[a:b], k[c:d], v[c:d]))
-        out.append(F.scaled_dot_product_attention(*one, attn_mask=mask, scale=softmax_scale, enable_gqa=True))
-    return torch.cat(out, dim=2)[0].transpose(0, 1)
-
-
 def inputs(segments: Segments, grad: bool = False):
     torch.manual_seed(0)
     tokens = sum(segments.roots + segments.branches)
@@ -56,24 +46,24 @@ def inputs(segments: Segments, grad: bool = False):
     return [torch.randn(shape, dtype=torch.float64, requires_grad=grad) for shape in shapes]
 
 
-@pytest.fixture
-def flash(monkeypatch):
-    # The kernel itself runs on GPUs only; this checks which tokens it is given.
-    monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_varlen_func=lower_right_causal_varlen))
+@pytest.fixture(autouse=True)
+def stand_ins():
+    with varlen_kernels():  # the kernels themselves run on GPUs only; this checks which tokens they are given
+        yield
 
 
-@pytest.mark.parametrize("kernel", [sdpa_segments, flash_segments])
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", CASES)
-def test_each_token_sees_its_prefix_and_itself(flash, kernel, name):
+def test_each_token_sees_its_prefix_and_itself(kernel, name):
     q, k, v = inputs(CASES[name])
-    assert torch.allclose(kernel(q, k, v, CASES[name], 0.3), plain(q, k, v, CASES[name], 0.3), atol=1e-12)
+    assert torch.allclose(KERNELS[kernel](q, k, v, CASES[name], 0.3), plain(q, k, v, CASES[name], 0.3), atol=1e-12)
 
 
-@pytest.mark.parametrize("kernel", [sdpa_segments, flash_segments])
-def test_gradients_of_siblings_meet_in_the_shared_prompt(flash, kernel):
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_gradients_of_siblings_meet_in_the_shared_prompt(kernel):
     segments = CASES["siblings"]
     grads = []
-    for attend in (kernel, plain):
+    for attend in (KERNELS[kernel], plain):
         tensors = inputs(segments, grad=True)
         attend(*tensors, segments, 0.3).square().sum().backward()
         grads.append([x.grad for x in tensors])
@@ -81,15 +71,29 @@ def test_gradients_of_siblings_meet_in_the_shared_prompt(flash, kernel):
         assert torch.allclose(got, expected, atol=1e-12)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available() or find_spec("flash_attn") is None, reason="needs flash-attn, a GPU")
+def test_bounds_by_hand():
+    bounds = CASES["siblings"].bounds(torch.device("cpu"))
+    assert bounds.roots.tolist() == [0, 7, 13] and bounds.longest_root == 7
+    assert bounds.queries.tolist() == [0, 4, 5, 7] and bounds.longest_query == 4
+    # Keys: 3 + 4, 3 + 1 and 5 + 2. Branches stand at 13, 17 and 18, their prompts at 0, 0 and 7.
+    assert bounds.keys.tolist() == [0, 7, 11, 18] and bounds.longest_key == 7
+    assert bounds.positions.tolist() == [0, 1, 2, 13, 14, 15, 16, 0, 1, 2, 17, 7, 8, 9, 10, 11, 18, 19]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", CASES)
-def test_flash_attn_itself(name):
-    q, k, v = (x.to("cuda", torch.bfloat16) for x in inputs(CASES[name]))
-    expected = sdpa_segments(q.double(), k.double(), v.double(), CASES[name], 0.3)
-    assert (flash_segments(q, k, v, CASES[name], 0.3) - expected).abs().max() < 0.02
-
-
-def test_other_kernels_are_refused_by_name():
-    model = SimpleNamespace(config=SimpleNamespace(_attn_implementation="eager"))
-    with pytest.raises(ValueError, match="'eager': set sdpa or flash_attention_2"):
-        install_attention(model)
+def test_the_kernels_themselves(kernel, name):
+    if kernel == "flash_attention_2" and find_spec("flash_attn") is None:
+        pytest.skip("needs flash-attn")
+    shapes = [x.to("cuda", torch.bfloat16).requires_grad_() for x in inputs(CASES[name])]
+    exact = [x.detach().cpu().double().requires_grad_() for x in shapes]
+    outs = []
+    with mock.patch.object(kernels, "varlen_attn", real_varlen_attn), mock.patch.dict(sys.modules):
+        sys.modules.pop("flash_attn", None)
+        for tensors, attend in ((shapes, KERNELS[kernel]), (exact, plain)):
+            outs.append(attend(*tensors, CASES[name], 0.3))
+            outs[-1].square().sum().backward()
+    assert (outs[0].cpu().double() - outs[1]).abs().max() < 0.02
+    for got, wanted in zip(shapes, exact, strict=True):
+        assert (got.grad.cpu().double() - wanted.grad).norm() < 0.02 * wanted.grad.norm()

@@ -6,10 +6,12 @@ import torch
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 from verl.utils.device import get_device_id, get_device_name
+from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.engine.utils import postprocess_batch_func
 
 from verl_vaopd.model.forward import install_forward
+from verl_vaopd.model.kernels import resolve_attention
 from verl_vaopd.model.micro_batches import agreed_plan
 from verl_vaopd.model.packing import Layout, Row, collate
 
@@ -24,6 +26,7 @@ class PackedQwen3VLEngine(FSDPEngineWithLMHead):
     def _build_module(self):
         # The registry key of this engine is not a model type of the host: it loads what "language_model" loads.
         self.model_config.model_type = "language_model"
+        kernel = self._resolve_attention()
         # The host would slice the inputs for sequence parallelism; this package's attention and packing do.
         ranks, self.ulysses_sequence_parallel_size = self.ulysses_sequence_parallel_size, 1
         module = super()._build_module()
@@ -40,8 +43,20 @@ class PackedQwen3VLEngine(FSDPEngineWithLMHead):
                 f"{self.model_config.path}"
             )
         self.layout = Layout.of(module.config)
-        install_forward(module)
+        install_forward(module, kernel)
         return module
+
+    def _resolve_attention(self) -> str:
+        """The kernel of the text layers. The host, which means flash_attention_2 where nothing is set, is told sdpa: it
+        loads everywhere, and is what the vision tower keeps."""
+        asked = self.model_config.override_config.get("attn_implementation", "auto")
+        precision = self.engine_config.mixed_precision or {}
+        dtype = PrecisionType.to_dtype(precision.get("param_dtype", "bf16"))  # the host's default
+        config = self.model_config.hf_config
+        config._attn_implementation = "sdpa"
+        # The host writes overrides into the config, from where an export would take this one to machines that lack it.
+        vars(config).pop("attn_implementation", None)
+        return resolve_attention(asked, get_device_name(), dtype)
 
     def forward_backward_batch(self, data: TensorDict, loss_function, forward_only=False):
         """Differs from the host's: a micro-batch holds siblings together and counts their prompt once, and nothing is
@@ -52,12 +67,13 @@ class PackedQwen3VLEngine(FSDPEngineWithLMHead):
         else:
             plan = torch.arange(len(data)).split(data["micro_batch_size_per_gpu"])
             plan = [indices.tolist() for indices in plan]
+        # Selected before any of them runs: rows that are on the device are read back to be parted, which waits for it.
+        micro_batches = [tu.index_select_tensor_dict(data, indices) for indices in plan]
         outputs = []
-        for number, indices in enumerate(plan):
+        for number, micro_batch in enumerate(micro_batches):
             last = number == len(plan) - 1
             sync = nullcontext() if forward_only else self._gradient_sync_context(is_last_micro_batch=last)
             with torch.set_grad_enabled(not forward_only), sync, torch.profiler.record_function(f"micro_batch{number}"):
-                micro_batch = tu.index_select_tensor_dict(data, indices)
                 loss, output = self.forward_step(micro_batch, loss_function, forward_only)
                 if not forward_only:
                     loss.backward()
@@ -75,8 +91,9 @@ class PackedQwen3VLEngine(FSDPEngineWithLMHead):
 
 
 def rows_of(micro_batch: TensorDict, vision: dict) -> list[Row]:
-    """The rollouts of a micro-batch as rows; images by the prompt's uid, for rows whose prompt has any."""
+    """The rollouts of a micro-batch, in host memory, as rows; images by the prompt's uid, for rows whose prompt has
+    any."""
     lengths = micro_batch["response_mask"].offsets().diff().tolist()
     input_ids = micro_batch["input_ids"].unbind()
     uids = list(micro_batch["uid"])
-    return [Row(ids.cpu(), length, vision.get(uid)) for ids, length, uid in zip(input_ids, lengths, uids, strict=True)]
+    return [Row(ids, length, vision.get(uid)) for ids, length, uid in zip(input_ids, lengths, uids, strict=True)]

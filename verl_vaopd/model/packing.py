@@ -8,18 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from verl_vaopd.model.attention import Segments
-
-
-@dataclass
-class ImageInputs:
-    """Processor output for the images of one prompt under one view.
-
-    pixel_values: [patches, patch_dim]; image_grid_thw: [images, 3], in patches before merging.
-    """
-
-    pixel_values: torch.Tensor
-    image_grid_thw: torch.Tensor
+from verl_vaopd.model.segments import Segments
+from verl_vaopd.model.vision import ImageInputs, Tower, VisionInputs
 
 
 @dataclass
@@ -41,14 +31,14 @@ class Layout:
 
     image_token_id: int
     placeholder_ids: list[int]
-    spatial_merge_size: int
+    tower: Tower
 
     @classmethod
     def of(cls, config) -> "Layout":
         return cls(
             image_token_id=config.image_token_id,
             placeholder_ids=[config.image_token_id, config.video_token_id],
-            spatial_merge_size=config.vision_config.spatial_merge_size,
+            tower=Tower.of(config.vision_config),
         )
 
 
@@ -65,7 +55,7 @@ def mrope_positions(input_ids: torch.Tensor, image_grid_thw: torch.Tensor | None
     Raises:
         ValueError: image tokens and grids do not match.
     """
-    merge = layout.spatial_merge_size
+    merge = layout.tower.merge
     is_image = input_ids == layout.image_token_id
     if image_grid_thw is None:
         if is_image.any():
@@ -155,7 +145,7 @@ def collate(rows: list[Row], layout: Layout, device, group=None) -> Batch:
         predicts[first].append(torch.arange(end, start + length - 1))
         start += length
         if row.images is not None:
-            count = int((row.images.image_grid_thw.prod(-1) // layout.spatial_merge_size**2).sum())
+            count = layout.tower.tokens(row.images)
             if id(row.images) not in unique:
                 unique[id(row.images)] = (features, row.images)
                 features += count
@@ -186,20 +176,22 @@ def collate(rows: list[Row], layout: Layout, device, group=None) -> Batch:
     if segments.ranks > 1:
         kept = (row_index % segments.ranks == segments.rank).nonzero().squeeze(1)
         row_index = row_index[kept] // segments.ranks
-        kept = kept.to(device)
+        kept = kept.to(device, non_blocking=True)
+    input_ids = torch.cat(tokens)
+    at = (input_ids == layout.image_token_id).nonzero().squeeze(1)
     images = [images for _, images in unique.values()]
+    features = torch.cat(feature_index) if images else at
+    vision = VisionInputs(images, at, features, layout.tower, segments.rank, segments.ranks).to(device)
     tensors = {
-        "input_ids": torch.cat(tokens)[None],
+        "input_ids": input_ids[None],
         "position_ids": torch.cat(positions, dim=1)[:, None, segments.rank :: segments.ranks],
-        "pixel_values": torch.cat([i.pixel_values for i in images]) if images else None,
-        "image_grid_thw": torch.cat([i.image_grid_thw for i in images]) if images else None,
-        "feature_index": torch.cat(feature_index) if images else None,
         "row_index": row_index,
     }
+    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
     return Batch(
-        model_inputs={k: v.to(device) if v is not None else None for k, v in tensors.items()} | {"segments": segments},
+        model_inputs=moved | {"vision": vision, "segments": segments},
         response_lengths=[row.response_length for row in rows],
-        response_ids=torch.cat([row.input_ids[-row.response_length :] for row in rows]).to(device),
+        response_ids=torch.cat([row.input_ids[-row.response_length :] for row in rows]).to(device, non_blocking=True),
         kept=kept,
     )
 

@@ -47,14 +47,14 @@ class StudentEngine(PackedQwen3VLEngine):
         micro-batch is a plain sum, of which each sequence-parallel rank has the terms of its own tokens. FSDP averages
         gradients over all ranks, hence the factor world size (on the weights: the loss then has gradient 1).
         """
-        micro_batch = micro_batch.to(get_device_id())
-        world = torch.distributed.get_world_size()
+        world, device = torch.distributed.get_world_size(), get_device_id()
         names = ("token_weights", "rollout_log_probs", *self.objective.fields)
-        fields = {name: micro_batch[name].values() for name in names}  # each [tokens], or [tokens, Dt]
+        fields = {name: micro_batch[name].values().to(device, non_blocking=True) for name in names}  # [tokens (, Dt)]
         rows = rows_of(micro_batch, self.vision)
         second = rows_of(micro_batch, self.second_view)  # the rows again; a row without images has no second view
         lengths = torch.tensor([row.response_length for row in second])
-        seen = torch.tensor([row.images is not None for row in second]).repeat_interleave(lengths).to(get_device_id())
+        seen = torch.tensor([row.images is not None for row in second]).repeat_interleave(lengths)
+        seen = seen.to(device, non_blocking=True)
         second = [row for row in second if row.images is not None]
 
         def loss_on_rows(batch: Batch, hidden, head):
@@ -85,18 +85,19 @@ class StudentEngine(PackedQwen3VLEngine):
     def _statistics(self, loss, outcome: Outcome, fields) -> dict:
         """The sums that the driver logs, over the micro-batch as a whole."""
         counted = fields["token_weights"] > 0  # padding rows of the host weigh nothing and are in no statistic
-        drift = (outcome.log_probs - fields["rollout_log_probs"]).abs()[counted]
+        drift = (outcome.log_probs - fields["rollout_log_probs"]).abs().where(counted, 0.0)
         sums = {"loss_sum": loss.detach(), "tokens": counted.sum(), "drift_sum": drift.sum(), **outcome.sums}
         total = torch.stack([value.double() for value in sums.values()])
-        largest = drift.max() if len(drift) else drift.new_zeros(())
+        largest = torch.nn.functional.pad(drift, (0, 1)).max().double()  # a rank of the group may have no token
         if self.ulysses_parallel_group is not None:  # each rank of the group holds the terms of its own tokens
             torch.distributed.all_reduce(total, group=self.ulysses_parallel_group)
             torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX, group=self.ulysses_parallel_group)
         # The host averages over data-parallel ranks before it sums over micro-batches, hence their number once more.
-        values = (total * self.get_data_parallel_size()).tolist()
+        total = total * self.get_data_parallel_size()
+        *values, largest = torch.cat([total, largest[None]]).tolist()  # the one wait for the device
         metrics = {name: Metric("sum", value) for name, value in zip(sums, values, strict=True)}
         metrics["loss_sum"] = values[0]  # the host sums and averages the loss by itself
-        return {**metrics, "drift_max": Metric("max", float(largest))}
+        return {**metrics, "drift_max": Metric("max", largest)}
 
 
 def as_sampled(log_probs, hidden, head, token_ids, banned: list[int]) -> torch.Tensor:
@@ -111,6 +112,7 @@ def as_sampled(log_probs, hidden, head, token_ids, banned: list[int]) -> torch.T
         [M] float32, nats.
     """
     token_logits = (hidden * head[token_ids]).sum(-1, dtype=torch.float32)
-    banned_logits = (hidden @ head[banned].t()).float()
+    banned_rows = torch.stack([head[index] for index in banned])  # indexing by a list would wait for the device
+    banned_logits = (hidden @ banned_rows.t()).float()
     mass = (banned_logits - (token_logits - log_probs)[:, None]).exp().sum(-1)
     return log_probs - torch.log1p(-mass.clamp(max=1 - 1e-6))

@@ -47,7 +47,7 @@ class TeacherEngine(PackedQwen3VLEngine):
         Raises:
             ValueError: the method's ``score`` returns other columns than it names, or of another shape.
         """
-        micro_batch = micro_batch.to(get_device_id())
+        device = get_device_id()
         original = rows_of(micro_batch, self.vision)
         second = rows_of(micro_batch, self.degraded)
         seen = [index for index, row in enumerate(second) if row.images is not None]
@@ -57,8 +57,9 @@ class TeacherEngine(PackedQwen3VLEngine):
         lengths = torch.tensor([row.response_length for row in original])
         has_view = torch.zeros(len(original), dtype=torch.bool)
         has_view[seen] = True
-        has_view = has_view.repeat_interleave(lengths).to(get_device_id())  # [tokens], in the order of ``degraded``
-        both = slice(None) if len(seen) == len(original) else has_view  # a slice copies nothing
+        # [tokens], in the order of ``degraded``; indices, since a mask would be counted, and waited for.
+        at = has_view.repeat_interleave(lengths).nonzero().squeeze(1).to(device, non_blocking=True)
+        both = slice(None) if len(seen) == len(original) else at  # a slice copies nothing
 
         def scored(batch: Batch, hidden, head):
             views = Views(hidden, batch.response_ids, head, tokens, both, self.vocab_size, self.chunk_size)
@@ -66,7 +67,7 @@ class TeacherEngine(PackedQwen3VLEngine):
             return columns if self.scores_only else {**columns, "teacher_hidden": views.original.clone()}
 
         _, columns = self.run_rows(original + degraded, scored)
-        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).to(get_device_id())
+        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).to(device, non_blocking=True)
         nested = {name: torch.nested.nested_tensor_from_jagged(rows, offsets) for name, rows in columns.items()}
         return None, {"model_output": nested, "loss": 0.0, "metrics": {}}
 

@@ -9,6 +9,7 @@ from verl.single_controller.base.decorator import Dispatch, make_nd_compute_data
 from verl.utils import tensordict_utils as tu
 from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.device import get_device_id, get_device_name
+from verl.utils.memory_utils import aggressive_empty_cache
 from verl.workers.config import HFModelConfig, TrainingWorkerConfig
 from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 
@@ -153,6 +154,7 @@ class VAOPDWorker(ActorRolloutRefWorker):
             self.teacher = TeacherWorker(config, vocab_size)
             self.teacher.reset()
             self.set_dispatch_collect(mesh_name="teacher", **self.teacher.get_dispatch_collect())
+        aggressive_empty_cache()  # as the host at its end, before vLLM measures what is free: the teacher came after it
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="teacher"))
     def score_views(self, data: TensorDict) -> TensorDict:
