@@ -252,6 +252,7 @@ SHOWN = [
     r"(vision|answers): step \d+/\d+, loss [\d.]+, \d+ s",
     r"(teacher|student): [\d.]+% .*",
     r"checking settings, models and data",
+    r"attention: student sdpa, teacher sdpa",
     r"data\.\w+: [\d,]+ of [\d,]+ rows checked, 0 bad",
     r"run folder: \S+",
     r"what libraries and workers say: \S+/worker\.log",
