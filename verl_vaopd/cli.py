@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": ("verl_vaopd.evaluation.__main__", "sample and score a checkpoint on the eight benchmarks, avg@8"),
     "compare": ("verl_vaopd.evaluation.compare", "paired differences of two evaluations, with intervals"),
     "doctor": ("verl_vaopd.doctor", "check this machine; each failed line says how to mend it"),
+    "selfcheck": ("verl_vaopd.selfcheck.__main__", "run kernels, losses and engines on tiny models against references"),
     "report": ("verl_vaopd.diagnostics.__main__", "the paper's figures for your runs, and one page of them"),
     "tiny": ("verl_vaopd.tiny.__main__", "make the tiny teacher, student and data of the CPU recipe"),
 }
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
     An unknown subcommand, or none, ends with a message and exit code 2.
     """
-    lines = "\n".join(f"  {name:<8} {text}" for name, (_, text) in COMMANDS.items())
+    lines = "\n".join(f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="verl-vaopd",
         description="Visual-advantage on-policy distillation of vision-language models.",

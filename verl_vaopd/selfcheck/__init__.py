@@ -1,0 +1,1 @@
+"""Checks of this machine's arithmetic by small runs of the real code: ``verl-vaopd selfcheck``."""
