@@ -8,7 +8,7 @@ import pytest
 from tests.answers.written import write_answers
 from tests.stack import mixed_rows
 from verl_vaopd.answers.store import AnswerWriter, StoredAnswers, read_manifest
-from verl_vaopd.checks.models import check_answers
+from verl_vaopd.checks.answers import check_answers
 from verl_vaopd.settings.compose import compose
 from verl_vaopd.tiny.processor import make_processor
 
