@@ -143,3 +143,23 @@ def test_restarts_are_taken_from_any_place(argv, restarts):
 def test_a_wrong_number_of_restarts_is_refused(value, capsys):
     assert main.main(["--restarts", value]) == 2
     assert "--restarts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv, name",
+    [
+        ([], "vaopd_trainer"),
+        (["--config-name", "tiny_cpu"], "tiny_cpu"),
+        (["--config-name=tiny_cpu"], "tiny_cpu"),
+        (["-cn", "tiny_cpu"], "tiny_cpu"),
+        (["-cn=tiny_cpu"], "tiny_cpu"),
+    ],
+)
+def test_the_config_is_named_as_hydra_takes_it(argv, name):
+    assert main.parse_arguments(["a=1", *argv, "--dry-run"]) == (name, True, ["a=1"])
+
+
+@pytest.mark.parametrize("argv", [["--config-name"], ["--config-name="], ["-cn", "--dry-run"], ["--config"]])
+def test_a_config_without_a_name_is_refused(argv):
+    with pytest.raises(ValueError, match="wants a name|unknown option --config"):
+        main.parse_arguments(argv)

@@ -99,7 +99,8 @@ import os, secrets, signal, verl_vaopd.platform.plugin
 from multiprocessing import resource_tracker, shared_memory
 segment = shared_memory.SharedMemory(create=True, size=4096)
 weights = shared_memory.SharedMemory(create=True, size=4096, name="verl_weights_" + secrets.token_hex(16))
-print(segment.name, weights.name, flush=True)
+nccl = shared_memory.SharedMemory(create=True, size=4096, name="nccl-" + secrets.token_hex(3))
+print(segment.name, weights.name, nccl.name, flush=True)
 os.kill(resource_tracker._resource_tracker._pid, signal.SIGKILL)  # as Ray does when its actor dies
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -109,8 +110,8 @@ def test_shared_memory_of_killed_processes_is_removed():
     command = [sys.executable, "-c", SUPERVISE, sys.executable, "-c", LEAVES_MEMORY]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 128 + signal.SIGKILL
-    own, weights = result.stdout.split()
-    assert own.startswith("va") and not {own, weights} & set(os.listdir("/dev/shm"))
+    own, weights, nccl = result.stdout.split()
+    assert own.startswith("va") and not {own, weights, nccl} & set(os.listdir("/dev/shm"))
 
 
 def test_shared_memory_of_a_killed_supervisor_is_removed_by_the_next():
@@ -131,8 +132,9 @@ def test_shared_memory_of_a_killed_supervisor_is_removed_by_the_next():
     assert not names & set(os.listdir("/dev/shm"))
 
 
-def test_weights_that_a_process_holds_stay():
-    segment = shared_memory.SharedMemory(create=True, size=4096, name="verl_weights_" + secrets.token_hex(16))
+@pytest.mark.parametrize("name", ["verl_weights_", "nccl-"])
+def test_segments_that_a_process_holds_stay(name):
+    segment = shared_memory.SharedMemory(create=True, size=4096, name=name + secrets.token_hex(8))
     try:
         with removed_segments():
             os.utime(f"/dev/shm/{segment.name}")  # changed within the block

@@ -115,6 +115,40 @@ def test_host_settings_that_would_change_the_loss_are_refused(override, says):
 
 
 @pytest.mark.parametrize(
+    "devices, override, says",
+    [
+        (
+            (1, 8),
+            "actor_rollout_ref.rollout.tensor_model_parallel_size=3",
+            "3 devices. divides the 8 .* node .8",
+        ),
+        ((1, 8), "actor_rollout_ref.rollout.tensor_model_parallel_size=16", "16 devices. divides the 8 devices"),
+        ((3, 2), "actor_rollout_ref.rollout.tensor_model_parallel_size=3", "3 devices. divides the 6 .* node .2"),
+        ((1, 8), "actor_rollout_ref.rollout.data_parallel_size=3", "data_parallel_size=3"),
+        ((1, 8), "actor_rollout_ref.rollout.pipeline_model_parallel_size=5", "pipeline_model_parallel_size=5"),
+        (
+            (1, 8),
+            "actor_rollout_ref.actor.fsdp_config.fsdp_size=3",
+            "fsdp_config.fsdp_size=3: must be a divisor",
+        ),
+        ((1, 8), "vaopd.teacher.fsdp_size=5", "vaopd.teacher.fsdp_size=5: must be a divisor of the 8 devices, or -1"),
+        ((1, 8), "actor_rollout_ref.rollout.tensor_model_parallel_size=4", None),
+        ((2, 4), "actor_rollout_ref.rollout.tensor_model_parallel_size=8", None),
+        ((1, 8), "actor_rollout_ref.actor.fsdp_config.fsdp_size=4", None),
+        ((1, 8), "actor_rollout_ref.actor.fsdp_config.fsdp_size=16", None),
+    ],
+)
+def test_what_does_not_divide_the_devices_is_refused(devices, override, says):
+    spread = [f"trainer.nnodes={devices[0]}", f"trainer.n_gpus_per_node={devices[1]}", "data.train_batch_size=24"]
+    config = compose("tiny_cpu", [*REQUIRED, *spread, override])
+    if says is None:
+        validate_host_settings(config)
+    else:
+        with pytest.raises(ValueError, match=says):
+            validate_host_settings(config)
+
+
+@pytest.mark.parametrize(
     "method, override, says",
     [
         ("grpo", "actor_rollout_ref.actor.ppo_mini_batch_size=8", "ppo_mini_batch_size=8: must be 16 .* with grpo"),
