@@ -8,8 +8,9 @@ import pytest
 from tests.answers.written import write_answers
 from tests.stack import mixed_rows
 from verl_vaopd.answers.store import AnswerWriter, StoredAnswers, read_manifest
-from verl_vaopd.checks.answers import check_answers
-from verl_vaopd.settings.compose import compose
+from verl_vaopd.checks.answers import check_answers as checked_answers
+from verl_vaopd.methods import method_of
+from verl_vaopd.settings.compose import compose, instantiate
 from verl_vaopd.tiny.processor import make_processor
 
 SETTINGS = {"teacher": "t", "samples": 2}
@@ -61,6 +62,10 @@ def config(tmp_path, data, *overrides):
     paths = ["actor_rollout_ref.model.path=s", "vaopd.teacher.path=t", f"data.train_files={data}", "data.val_files=v"]
     own = ["vaopd.method=offpolicy_kd", f"vaopd.answers={tmp_path / 'answers'}", "actor_rollout_ref.rollout.n=2"]
     return compose("tiny_cpu", [*paths, *own, *overrides])
+
+
+def check_answers(config) -> None:
+    checked_answers(config, method_of(instantiate(config)))
 
 
 def test_answers_of_the_run_pass(tmp_path, data, written):
