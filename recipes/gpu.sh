@@ -37,14 +37,6 @@ show() { # a command, as it would be typed
   printf '\n'
 }
 
-look() { # at the machine, before the environment is there, or at the environment
-  if [[ -n "${RAY_ADDRESS:-}" || "${DOCTOR:-}" == no ]]; then return; fi
-  "$@" || {
-    echo "$recipe: mend what failed; or, if this machine is to be used as it is, set DOCTOR=no" >&2
-    exit 1
-  }
-}
-
 # launch STUDENT TEACHER DATASET [arguments of verl-vaopd train]
 launch() {
   local student="$1" teacher="$2" dataset="$3" argument method=vaopd

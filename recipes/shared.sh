@@ -56,3 +56,12 @@ refuse_references() {
     [[ "${!name}" != *"\${"* ]] || refuse "$name=${!name}: a folder's name with \${ in it cannot be used: choose another"
   done
 }
+
+# look COMMAND: at the machine before the environment is there, or at the environment; the recipe ends where it is unfit.
+look() {
+  if [[ -n "${RAY_ADDRESS:-}" || "${DOCTOR:-}" == no ]]; then return; fi
+  "$@" || {
+    echo "$(basename "$0" .sh): mend what failed; or, if this machine is to be used as it is, set DOCTOR=no" >&2
+    exit 1
+  }
+}

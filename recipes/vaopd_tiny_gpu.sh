@@ -9,6 +9,7 @@
 #   --dry-run     compose and check the config, print it; run nothing. Needs no GPU
 #   --restarts N  when the run fails or is killed, start again from its last checkpoint, N times in all
 #
+# It looks at the machine first (verl-vaopd doctor --gpu), unless DOCTOR=no.
 # RUN_DIR, VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV move the run, the caches, the models and data, and the environment.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/shared.sh"
@@ -53,6 +54,8 @@ fi
 VAOPD_VENV="$(venv_of gpu)"
 vaopd="$VAOPD_VENV/bin/verl-vaopd"
 export VAOPD_VENV
+look bash scripts/setup.sh --gpu --check --gpus "$N_GPUS_PER_NODE" --models "$TINY/student" --disk 2 --output "$RUN_DIR"
 bash scripts/setup.sh --gpu
+look "$vaopd" doctor --gpu --only environment
 "$vaopd" tiny --output "$TINY"
 exec "$vaopd" train "${options[@]}" "${arguments[@]}"

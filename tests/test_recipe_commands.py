@@ -91,6 +91,20 @@ def test_an_unfit_machine_stops_a_gpu_recipe_there(project):
     assert ended.returncode == 0 and not [line for line in calls if "doctor" in line or "--check" in line]
 
 
+def test_the_tiny_gpu_recipe_looks_at_the_machine_too(project):
+    ended, calls = call(project, "vaopd_tiny_gpu")
+    assert ended.returncode == 0, ended.stderr
+    assert [line.split(" --models")[0].split(" --output")[0].split(" --config")[0] for line in calls] == [
+        "setup --gpu --check --gpus 1",
+        "setup --gpu",
+        "verl-vaopd doctor --gpu --only environment",
+        "verl-vaopd tiny",
+        "verl-vaopd train",
+    ]
+    ended, calls = call(project, "vaopd_tiny_gpu", UNFIT="1")
+    assert ended.returncode == 1 and len(calls) == 1
+
+
 def test_a_recipe_fetches_the_models_that_its_overrides_name(project):
     models = ["actor_rollout_ref.model.path='/models/a=b'", "vaopd.teacher.path=Qwen/Other-4B"]
     (project / "local").mkdir()

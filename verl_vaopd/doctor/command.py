@@ -34,7 +34,7 @@ def on_machine(kind: str, args: argparse.Namespace) -> Iterator[Check]:
         mend = "free some, or set VAOPD_VENV=DIR on a larger disk"
         yield lambda: machine.free_space("environment", args.venv, needed["environment"], mend)
     resumes = (args.output / "checkpoints").exists()  # then its checkpoints have their room
-    disk = 0 if resumes else needed["disk"]
+    disk = 0 if resumes else needed["disk"] if args.disk is None else args.disk
     yield lambda: machine.free_space("disk", args.output, disk, "free some, or put runs elsewhere with RUN_DIR")
     if on_gpus:
         yield lambda: machine.room_for_models(args.models)
@@ -82,6 +82,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--models", nargs="+", default=MODELS, help="student and teacher; default: those of the 8B recipe"
     )
+    parser.add_argument("--disk", type=float, metavar="GB", help="for the run; default: for that of a 2B student")
     parser.add_argument("--output", type=Path, default=Path("outputs"), help="where runs go; default: %(default)s")
     parser.add_argument("--venv", type=Path, default=Path(sys.prefix), help="where the environment is or goes")
     return parser.parse_args(argv)
