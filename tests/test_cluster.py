@@ -191,7 +191,7 @@ def submit(slurm: SlurmCluster, run_dir: Path, recipe, *arguments) -> str:
     result = slurm.run(
         *("bash", ROOT / "scripts" / "slurm" / "submit.sh", recipe, *arguments),
         RUN_DIR=str(run_dir),
-        NODE_ADDRESS="127.0.0.1",
+        CPU_JOB="yes",
         VAOPD_TINY_DIR=str(TINY),
     )
     assert result.returncode == 0, result.stdout
