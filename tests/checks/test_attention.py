@@ -21,7 +21,7 @@ def no_flash_attn(monkeypatch):
 
 def test_a_gpu_config_needs_no_package_and_says_what_runs():
     assert found("vaopd_trainer") == {"student": "varlen", "teacher": "varlen"}
-    assert said(found("vaopd_trainer")) == "attention: student varlen, teacher varlen"
+    assert said(compose("vaopd_trainer", REQUIRED)) == "attention: student varlen, teacher varlen"
     assert found("vaopd_trainer", "vaopd.method=grpo") == {"student": "varlen"}
     assert found("vaopd_trainer", "vaopd.teacher.dtype=fp32")["teacher"] == "sdpa"
     assert found("tiny_cpu") == {"student": "sdpa", "teacher": "sdpa"}

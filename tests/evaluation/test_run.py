@@ -12,6 +12,7 @@ from verl_vaopd.evaluation.variants import Variants, read_variants
 from verl_vaopd.serving import EvaluationError
 from verl_vaopd.serving.server import free_port
 
+NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a whole safetensors file
 NOWHERE = f"http://127.0.0.1:{free_port()}/v1"
 
 
@@ -29,7 +30,7 @@ NOWHERE = f"http://127.0.0.1:{free_port()}/v1"
 )
 def test_bad_usage_ends_at_once(tmp_path, capsys, arguments, words):
     (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "model.safetensors").write_bytes(NO_WEIGHTS)
     assert main([str(tmp_path), "--output", str(tmp_path / "out"), *arguments]) == 1
     assert words in capsys.readouterr().err
 
@@ -67,7 +68,7 @@ def test_checkpoint_hash_sees_every_file(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     first = checkpoint_hash(tmp_path)
     assert first == checkpoint_hash(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"1")
+    (tmp_path / "model.safetensors").write_bytes(NO_WEIGHTS + b"1")
     assert checkpoint_hash(tmp_path) != first
 
 

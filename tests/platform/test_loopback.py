@@ -27,9 +27,11 @@ torch.distributed.barrier()
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path / f"verl_vaopd-{os.getuid()}"
+def folder(monkeypatch):
+    """In a folder of temporary files whose path leaves room for a socket's."""
+    with tempfile.TemporaryDirectory(prefix="va", dir="/tmp") as short:
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        yield Path(short) / f"verl_vaopd-{os.getuid()}"
 
 
 def test_ranks_meet_and_listen_at_loopback_alone():

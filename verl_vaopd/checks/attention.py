@@ -2,8 +2,9 @@
 
 import torch
 
-from verl_vaopd.methods import Method
+from verl_vaopd.methods import Method, method_of
 from verl_vaopd.model.kernels import resolve_attention
+from verl_vaopd.settings.compose import instantiate
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -29,6 +30,7 @@ def kernels_of(config, method: Method) -> dict[str, str]:
     }
 
 
-def said(kernels: dict[str, str]) -> str:
-    """A line for the person who starts the run."""
+def said(config) -> str:
+    """A line for the person who starts the run, whose settings have been checked."""
+    kernels = kernels_of(config, method_of(instantiate(config)))
     return "attention: " + ", ".join(f"{name} {kernel}" for name, kernel in kernels.items())

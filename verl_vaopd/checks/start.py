@@ -23,7 +23,7 @@ def check(config, dry_run: bool = False) -> list[str]:
     from omegaconf import OmegaConf
 
     from verl_vaopd.checks.answers import check_answers
-    from verl_vaopd.checks.attention import kernels_of, said
+    from verl_vaopd.checks.attention import kernels_of
     from verl_vaopd.checks.identity import MODEL_SETTINGS, check_models_of, checkpoint_to_resume, models_of
     from verl_vaopd.checks.models import check_models
     from verl_vaopd.checks.output import check_output
@@ -31,7 +31,7 @@ def check(config, dry_run: bool = False) -> list[str]:
     from verl_vaopd.model.head import is_here
 
     method = check_settings(config)
-    print(said(kernels_of(config, method)), flush=True)
+    kernels_of(config, method)
     models = {name: path for name, path in models_of(config, method).items() if path}
     missing = [f"{MODEL_SETTINGS[name]}: {path}" for name, path in models.items() if dry_run and not is_here(path)]
     processor = None if missing else check_models(*models.values())

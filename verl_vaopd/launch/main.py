@@ -228,6 +228,8 @@ def main(argv: list[str] | None = None) -> int:
             final=(DONE, REFUSED, STOPPED_BY_ALARM),
         )
 
+    from verl_vaopd.checks.attention import said
+
     try:
         config = compose(config_name, overrides)
         if config.trainer.device == "cpu":
@@ -236,7 +238,8 @@ def main(argv: list[str] | None = None) -> int:
             keep_private(os.environ)
         print("checking settings, models and data", flush=True)
         with held_back() as words:
-            missing = check(config, dry_run)
+            missing, attention = check(config, dry_run), said(config)
+        print(attention, flush=True)
     except ValueError as error:
         print(f"verl-vaopd train: {error}", file=sys.stderr)
         return REFUSED
