@@ -151,15 +151,15 @@ def plain():
 def test_settings_are_usable_or_refused(plain, data):
     config = copy.deepcopy(plain)
     own = [f"vaopd.{key}" for key in config.vaopd]
-    own += [f"vaopd.{part}.{key}" for part in ("teacher", "papo") for key in config.vaopd[part]]
+    own += [f"vaopd.{part}.{key}" for part in ("teacher", "papo", "gkd") for key in config.vaopd[part]]
     changed = data.draw(st.dictionaries(st.sampled_from([name for name in own if "_target_" not in name] + SETTINGS),
                                         values, min_size=1, max_size=2))  # fmt: skip
     for name, value in changed.items():
         OmegaConf.update(config, name, value, merge=False, force_add=True)
     try:
-        vaopd = check_settings(config)
+        method = check_settings(config)
     except ValueError as error:
         assert any(name.rpartition(".")[2] in str(error) for name in changed), (changed, error)
         return
-    assert vaopd.teacher.path and config.trainer.nnodes >= 1
+    assert method.settings.teacher.path and config.trainer.nnodes >= 1
     assert 0 < config.actor_rollout_ref.actor.optim.lr < float("inf")

@@ -89,6 +89,7 @@ def test_a_run_shows_its_progress_and_what_libraries_say_is_in_its_folder(argume
     assert errors == ""
     assert [line.split("  ")[-1] for line in shown.splitlines()] == [
         "checking settings, models and data",
+        "attention: student sdpa, teacher sdpa",
         f"run folder: {tmp_path}/run",
         f"what libraries and workers say: {tmp_path}/run/worker.log",
         "starting Ray, vLLM, student and teacher",
