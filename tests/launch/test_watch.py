@@ -90,7 +90,7 @@ print(questions())
 ray.get([server.set_engine.remote("up") for server in servers.values()])
 loop = Idle.options(name="agent_loop_worker_0_abc").remote()
 deadline = time.monotonic() + 60
-while not (asked := questions())["vllm_server_reward_0_0"]:
+while not (asked := questions())["vllm_server_0_0"] or not asked["vllm_server_reward_0_0"]:
     assert time.monotonic() < deadline and not watch.died
 print({name: count > 0 for name, count in asked.items()})
 ray.get(servers["vllm_server_0_0"].set_engine.remote("dead"))
