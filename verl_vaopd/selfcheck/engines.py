@@ -15,7 +15,7 @@ from verl_vaopd.settings.teacher import TeacherConfig
 from verl_vaopd.teacher.engine import TeacherEngine
 from verl_vaopd.trainer.workers import StudentTrainingWorker
 
-OVERRIDE = {"attn_implementation": "sdpa"}
+OVERRIDE = {"attn_implementation": "auto"}  # the kernel that a run would take
 
 
 def build_student(path: Path, dtype: str) -> StudentTrainingWorker:
