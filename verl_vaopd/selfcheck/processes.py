@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from verl_vaopd.selfcheck.check import FAILED, Check
+from verl_vaopd.serving.server import die_with_parent
 
 PATIENCE_S = 600
 
@@ -51,4 +52,5 @@ def start(rank: int, world: int, worlds: list[int], device: str, folder: Path) -
             env={**os.environ, **platform},
             stdout=log,
             stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent,
         )

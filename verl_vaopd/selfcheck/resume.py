@@ -15,7 +15,7 @@ from verl_vaopd.selfcheck.engines import OVERRIDE
 from verl_vaopd.student.engine import StudentEngine
 
 FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
-PATIENCE_S = 180
+PATIENCE_S = 540  # a loaded machine; processes.py waits a little longer
 
 
 def build(student: Path) -> StudentEngine:
