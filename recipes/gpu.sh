@@ -76,12 +76,7 @@ launch() {
   local prepare_data=("$vaopd" data "$dataset" --output "$DATA_DIR/$dataset")
   local prepare_models=("$VAOPD_VENV/bin/hf" download)
   if [[ -n "$dry_run" ]]; then
-    VAOPD_VENV="$(dry_venv)"
-    export VAOPD_VENV
-    case "$(set_in "$VAOPD_VENV")" in
-      "") bash scripts/setup.sh --cpu ;;
-      *) bash scripts/setup.sh ;;
-    esac
+    prepare_dry_run
     echo commands:
     show "${look_at_machine[@]}"
     show bash scripts/setup.sh --gpu

@@ -43,12 +43,7 @@ if [[ -n "${VAOPD_PRINT_ARGUMENTS:-}" ]]; then # for programs that want the conf
   exit
 fi
 if [[ -n "$dry_run" ]]; then
-  VAOPD_VENV="$(dry_venv)"
-  export VAOPD_VENV
-  case "$(set_in "$VAOPD_VENV")" in
-    "") bash scripts/setup.sh --cpu ;;
-    *) bash scripts/setup.sh ;;
-  esac
+  prepare_dry_run
   exec "$VAOPD_VENV/bin/verl-vaopd" train --dry-run "${arguments[@]}"
 fi
 VAOPD_VENV="$(venv_of gpu)"

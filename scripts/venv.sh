@@ -22,3 +22,10 @@ dry_venv() {
 
 # set_in VENV: the set it holds, cpu or gpu; nothing where there is none.
 set_in() { [[ ! -f "$1/.vaopd-kind" ]] || cut -d' ' -f1 "$1/.vaopd-kind"; }
+
+# prepare_dry_run: VAOPD_VENV becomes what a dry run of a GPU recipe uses, made with the CPU set if it is not there.
+prepare_dry_run() {
+  VAOPD_VENV="$(dry_venv)"
+  export VAOPD_VENV
+  if [[ -z "$(set_in "$VAOPD_VENV")" ]]; then bash scripts/setup.sh --cpu; else bash scripts/setup.sh; fi
+}

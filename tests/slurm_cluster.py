@@ -57,7 +57,7 @@ def _free_ports(count: int) -> list[int]:
 class SlurmCluster:
     """Starts on entering, ends every daemon it started on leaving. ``env`` is what its commands need."""
 
-    def __init__(self, folder: Path, nodes: int = 2, kill_wait: int = 120):
+    def __init__(self, folder: Path, nodes: int = 2, kill_wait: int = 300):
         self.folder, self.nodes, self.kill_wait = Path(folder), nodes, kill_wait
         self.env = {
             **os.environ,

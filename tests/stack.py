@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+TINY = Path(os.environ.get("VAOPD_TINY_DIR", Path(os.environ.get("VAOPD_CACHE", ROOT / ".cache")) / "tiny"))
 
 
 def run(*command, timeout=1800, **env) -> subprocess.CompletedProcess:
@@ -22,6 +24,14 @@ def run(*command, timeout=1800, **env) -> subprocess.CompletedProcess:
     )
     print(result.stdout[-6000:])
     return result
+
+
+@cache
+def tiny_folder() -> Path:
+    """Models and data of the tiny recipes. Made if they are not there, which takes minutes: before any clock starts."""
+    made = run(sys.executable, "-m", "verl_vaopd.cli", "tiny", "--output", TINY)
+    assert made.returncode == 0
+    return TINY
 
 
 def run_ranks(module: str, worlds: tuple[int, ...], folder: Path) -> None:

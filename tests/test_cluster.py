@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from tests.slurm_cluster import SlurmCluster, missing_programs
-from tests.stack import ROOT, mixed_rows, records, run
+from tests.stack import ROOT, mixed_rows, records, run, tiny_folder
 from verl_vaopd.runlog.gauges import METRICS, PHASE_SECONDS, PHASES
 
-TINY = Path(os.environ.get("VAOPD_TINY_DIR", Path(os.environ.get("VAOPD_CACHE", ROOT / ".cache")) / "tiny"))
+HANG = 900  # seconds; a bound for what hangs, far above what a busy machine takes
 RAY = Path(sys.executable).parent / "ray"
 
 
@@ -58,7 +58,7 @@ def two_ray_nodes(tmp_path):
     head += ["--head", f"--metrics-export-port={ports['metrics']}"]
     node = [sys.executable, "-m", "verl_vaopd.launch.cluster", "node", *shared]
     address = f"127.0.0.1:{ports['gcs']}"
-    wait = [sys.executable, "-m", "verl_vaopd.launch.cluster", "wait", "--timeout", "120", "--nodes"]
+    wait = [sys.executable, "-m", "verl_vaopd.launch.cluster", "wait", "--timeout", str(HANG), "--nodes"]
     processes = []
     try:
         second = [f"--address={address}", f"--metrics-export-port={ports['metrics of node 2']}"]
@@ -122,11 +122,11 @@ def test_ray_job_on_two_nodes(two_ray_nodes, tmp_path):
         "trainer.test_freq=-1",
     ]
     address = f"http://127.0.0.1:{ports['dashboard']}"
-    job_env = {"NNODES": "2", "RUN_DIR": str(output), "HOME": os.environ["HOME"], "VAOPD_TINY_DIR": str(TINY)}
+    job_env = {"NNODES": "2", "RUN_DIR": str(output), "HOME": os.environ["HOME"], "VAOPD_TINY_DIR": str(tiny_folder())}
     submit = [RAY, "job", "submit", "--no-wait", "--address", address, "--submission-id", "tiny"]
     submit += ["--runtime-env-json", json.dumps({"env_vars": job_env}), "--"]
     submit += ["bash", ROOT / "recipes" / "vaopd_tiny_cpu.sh", *overrides]
-    wait_until(lambda: run(*submit, **env).returncode == 0, 120, "an agent of Ray that takes the job")
+    wait_until(lambda: run(*submit, **env).returncode == 0, HANG, "an agent of Ray that takes the job")
 
     def job(action: str) -> str:
         shown = subprocess.run(
@@ -156,8 +156,8 @@ def test_ray_job_on_two_nodes(two_ray_nodes, tmp_path):
             return "failed" in job("status")
         return False
 
-    wait_until(finished, 900, "the job's end", log)
-    wait_until(lambda: "succeeded" in job("status"), 60, "the job's success", log)
+    wait_until(finished, 2 * HANG, "the job's end", log)
+    wait_until(lambda: "succeeded" in job("status"), HANG, "the job's success", log)
     logged = [record for record in records(output) if "loss" in record]
     assert [record["step"] for record in logged] == list(range(1, steps + 1))
     for record in logged:
@@ -192,7 +192,7 @@ def submit(slurm: SlurmCluster, run_dir: Path, recipe, *arguments) -> str:
         *("bash", ROOT / "scripts" / "slurm" / "submit.sh", recipe, *arguments),
         RUN_DIR=str(run_dir),
         CPU_JOB="yes",
-        VAOPD_TINY_DIR=str(TINY),
+        VAOPD_TINY_DIR=str(tiny_folder()),
     )
     assert result.returncode == 0, result.stdout
     return result.stdout.split("job ")[1].split(":")[0]
@@ -225,15 +225,15 @@ def test_the_time_limit_asks_the_run_to_stop_and_queues_the_job_again(slurm, tmp
     slurm.env["PYTHON"] = sys.executable
     job = submit(slurm, tmp_path / "run", recipe, "--nodes=2", "--", "a=b")
     log = tmp_path / "run" / f"slurm-{job}.log"
-    wait_until(lambda: "training a=b on 2 nodes" in text_of(log), 120, "the recipe's start", lambda: text_of(log))
+    wait_until(lambda: "training a=b on 2 nodes" in text_of(log), HANG, "the recipe's start", lambda: text_of(log))
     slurm.run("scancel", "--batch", "--signal=USR1", job)  # what --signal=B:USR1 sends before the limit
-    wait_until(lambda: "queued again" in text_of(log), 60, "the second place in the queue", lambda: text_of(log))
+    wait_until(lambda: "queued again" in text_of(log), HANG, "the second place in the queue", lambda: text_of(log))
     idle = ["idle", "idle"]
-    wait_until(lambda: slurm.node_states() == idle, 60, "the end of the first attempt", lambda: text_of(log))
+    wait_until(lambda: slurm.node_states() == idle, HANG, "the end of the first attempt", lambda: text_of(log))
     assert slurm.state(job) == "PENDING", text_of(log)[-6000:]
     # Slurm lets a job wait two minutes. Within the second of the kill a node refuses the next attempt.
     slurm.run("scontrol", "update", f"jobid={job}", "StartTime=now+5")
-    wait_for_state(slurm, job, "COMPLETED", 300, log)
+    wait_for_state(slurm, job, "COMPLETED", HANG, log)
     assert "attempt 2" in text_of(log) and "resumed on 2 nodes" in text_of(log)
     assert not list((tmp_path / "run").glob(".ray-token*"))
 
@@ -259,9 +259,9 @@ def test_slurm_job_is_cancelled_and_resumes(slurm, tmp_path):
     first = ["vaopd.method=grpo", "trainer.total_training_steps=100"]
     job = submit(slurm, output, recipe, "--nodes=1", "--", *first, *settings)
     log = output / f"slurm-{job}.log"
-    wait_until(lambda: "step 3/100" in text_of(progress), 900, "three steps", lambda: text_of(log)[-6000:])
+    wait_until(lambda: "step 3/100" in text_of(progress), HANG, "three steps", lambda: text_of(log)[-6000:])
     slurm.run("scancel", job)
-    wait_for_state(slurm, job, "CANCELLED", 180, log)
+    wait_for_state(slurm, job, "CANCELLED", HANG, log)
     saved = int((output / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
     assert f"stopped as asked after step {saved}" in text_of(progress)
     assert not (output / "summary.json").exists()
@@ -270,7 +270,7 @@ def test_slurm_job_is_cancelled_and_resumes(slurm, tmp_path):
     end = saved + 3
     second = ["vaopd.method=papo", f"trainer.total_training_steps={end}"]
     job = submit(slurm, output, recipe, "--nodes=1", "--", *second, *settings)
-    wait_for_state(slurm, job, "COMPLETED", 900, output / f"slurm-{job}.log")
+    wait_for_state(slurm, job, "COMPLETED", HANG, output / f"slurm-{job}.log")
     assert f"training from step {saved + 1} to {end}" in text_of(progress)
     steps = [record for record in records(output) if "loss" in record]
     assert [record["step"] for record in steps] == list(range(1, end + 1))

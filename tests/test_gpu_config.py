@@ -10,7 +10,7 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from tests.stack import ROOT, run
+from tests.stack import ROOT, run, tiny_folder
 from tests.test_recipes import GPU_RECIPES, composed
 from verl_vaopd.doctor.environment import pins
 from verl_vaopd.platform.environment import NOT_COMPILED
@@ -125,7 +125,7 @@ def test_a_bare_environment_with_a_long_tmpdir(tmp_path):
         "HOME": str(tmp_path),
         "TMPDIR": str(temporary),
         "VAOPD_VENV": sys.prefix,
-        "VAOPD_TINY_DIR": os.environ.get("VAOPD_TINY_DIR", os.environ.get("VAOPD_CACHE", f"{ROOT}/.cache") + "/tiny"),
+        "VAOPD_TINY_DIR": str(tiny_folder()),
         "RUN_DIR": str(tmp_path / "high_weight=0.4, {run}"),
     }
     assert len(str(temporary)) >= 60

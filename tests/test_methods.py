@@ -1,18 +1,16 @@
 """The recipes of Table 1 on the whole stack, three steps each; grpo and papo are in test_cluster.py."""
 
 import json
-import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.stack import ROOT, records, run
+from tests.stack import ROOT, TINY, records, run, tiny_folder
 from verl_vaopd.answers.store import StoredAnswers
 
 pytestmark = pytest.mark.stack
 
-TINY = Path(os.environ.get("VAOPD_TINY_DIR", Path(os.environ.get("VAOPD_CACHE", ROOT / ".cache")) / "tiny"))
 SETTINGS = (
     "vaopd.log_rollout_prompts=16",
     "trainer.total_training_steps=3",
@@ -26,9 +24,7 @@ SETTINGS = (
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Of runs and of the teacher's answers."""
-    made = run("bash", "scripts/setup.sh", "--cpu")
-    assert made.returncode == 0
-    assert run(Path(os.environ.get("VAOPD_VENV", ".venv")) / "bin/verl-vaopd", "tiny", "--output", TINY).returncode == 0
+    tiny_folder()
     return tmp_path_factory.mktemp("table1")
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.stack import ROOT, mixed_rows, one_question, records, run
+from tests.stack import ROOT, TINY, mixed_rows, one_question, records, run
 from tests.watching import PLANTED, files_that_hold, is_loopback, processes_seen
 
 pytestmark = pytest.mark.stack
@@ -300,8 +300,7 @@ def test_recipe_distils_a_student_that_reads(recipe):
 
 
 def test_exported_student_answers_in_transformers_and_vllm(recipe):
-    tiny = Path(os.environ.get("VAOPD_TINY_DIR", Path(os.environ.get("VAOPD_CACHE", ROOT / ".cache")) / "tiny"))
-    data = tiny / "data" / "test.parquet"
+    data = TINY / "data" / "test.parquet"
     result = run(sys.executable, "-c", GENERATE, recipe["folder"] / "student", data, timeout=600)
     assert result.returncode == 0
     line = next(line for line in result.stdout.splitlines() if line.startswith("ANSWERS "))

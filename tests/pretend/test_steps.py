@@ -25,6 +25,7 @@ METHODS = {
     "vaopd": {},
     "vaopd, distribution": {"score": "distribution"},
     "opd": {"method": "opd"},
+    "gkd": {"method": "gkd"},
     "offpolicy_kd": {"method": "offpolicy_kd", "answers": "x"},
     "grpo": {"method": "grpo"},
     "papo": {"method": "papo"},

@@ -37,7 +37,7 @@ CASES = {
     1: {
         "1 row": {**MIXED, "micro_batch": 1},
         "3 rows": {**MIXED, "micro_batch": 3},
-        "6 rows": {**MIXED, "micro_batch": 6},
+        "6 rows": {**MIXED, "micro_batch": 6, "scores_only": True},
         "by tokens": {**MIXED, "micro_batch": None},
         "distribution, 1 row": {**DISTRIBUTION, "micro_batch": 1},
         "distribution": {**DISTRIBUTION, "micro_batch": None},

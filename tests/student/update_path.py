@@ -140,6 +140,13 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
     names = (*teacher.method.score_names, "teacher_hidden")
     assert set(scores) == set(names) and all(scores[name].dtype == torch.float32 for name in names[:2])
     scored = gather(mine, [list(scores[name].unbind()) for name in names])
+    if case.get("scores_only"):  # as at a validation: nobody needs the hidden states
+        teacher.scores_only = True
+        with teacher.eval_mode():
+            alone = teacher.infer_batch(batch_of([prompts.rows[i] for i in mine], {}, **layout))["model_output"]
+        teacher.scores_only = False
+        assert set(alone) == set(names[:2])
+        assert all(torch.equal(alone[name].values(), scores[name].values()) for name in names[:2])
 
     # Driver.
     lengths = [length for _, _, length in prompts.rows]

@@ -31,7 +31,7 @@ def check(config, dry_run: bool = False) -> list[str]:
     from verl_vaopd.model.head import is_here
 
     method = check_settings(config)
-    kernels_of(config, method)
+    kernels_of(config, method)  # refuses what cannot run
     models = {name: path for name, path in models_of(config, method).items() if path}
     missing = [f"{MODEL_SETTINGS[name]}: {path}" for name, path in models.items() if dry_run and not is_here(path)]
     processor = None if missing else check_models(*models.values())

@@ -27,7 +27,7 @@ class OPD(Distillation):
     def _masked(self, weights: Tensor, step: Step) -> Tensor:
         """The others keep their 1 / (K T)."""
         settings = self.settings
-        score = self.scores.evidence(step.columns, step.mask).score
+        score = self.evidence(step).score
         left_out = masked_tokens(
             settings.mask_tokens, score, step.mask, step.rollout_ids, settings.mask_fraction, settings.mask_seed
         )

@@ -29,7 +29,7 @@ class VAOPD(Distillation):
 
     def weigh(self, step: Step) -> Weighed:
         s, mask, prompts = self.settings, step.mask, step.prompts
-        va = self.scores.evidence(step.columns, mask).score  # Eq. 2, nats; or the KL that vaopd.score names
+        va = self.evidence(step).score  # Eq. 2, nats; or the KL that vaopd.score names
         mean_va = mean_visual_advantage(va, mask)  # Eq. 3, left
         if s.rollout_weighting:
             w = rollout_weights(mean_va, prompts, s.temperature, s.eps)  # Eq. 3, right, and 4

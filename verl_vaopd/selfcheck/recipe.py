@@ -1,6 +1,5 @@
 """``--full``: two steps of the real models through the recipe."""
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from verl_vaopd.runlog.json_lines import read_json_lines
 from verl_vaopd.selfcheck.check import Check, at_most, not_checked
 
 NAME, RECIPE = "two steps of the recipe: drift", "recipes/vaopd_8b_2b_geo3k.sh"
@@ -35,6 +35,6 @@ def checks(device: str, output: Path) -> Iterator[Check]:
         )
     if ended.returncode:
         raise RuntimeError(f"{RECIPE} ended with status {ended.returncode}: see {output / 'recipe.log'}")
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    records = read_json_lines(run / "metrics.jsonl")
     drifts = [record["drift/mean"] for record in records if "drift/mean" in record]
     yield at_most(NAME, max(drifts), MAX_DRIFT, "nats", "2B" if small else "8B to 2B")

@@ -3,7 +3,6 @@
 import math
 import time
 
-import torch
 import transfer_queue as tq
 from tensordict import NonTensorStack, TensorDict
 from transfer_queue import KVBatchMeta
@@ -11,7 +10,7 @@ from verl.utils.debug import marked_timer
 from verl.utils.metric import reduce_metrics
 from verl.utils.seqlen_balancing import log_seqlen_unbalance
 
-from verl_vaopd.methods import Evidence, Step
+from verl_vaopd.methods import Step
 from verl_vaopd.methods.interface.checked import checked
 from verl_vaopd.rollout.image_views import clear_views, prompts_with_images
 from verl_vaopd.runlog.alarm import STOP, Alarm, StoppedByAlarm
@@ -114,16 +113,11 @@ class TrainingStep:
             with_images = prompts_with_images(step.prompts)
             seen = [prompt in with_images for prompt in step.prompts]
             self._stop_on(zero_va_alarm(weighed.evidence.score, step.mask, seen, self.vaopd), batch)
-            metrics.update(self._va_metrics(weighed.evidence, step.mask))
         # Each update is the mean over its own prompts.
         token_weights = weighed.student["token_weights"] * self.mini_batches
         write_tokens(batch, real, {**weighed.student, "token_weights": token_weights})
         metrics.update(weighed.metrics)
         self.token_log.training(self.global_steps, batch, real, step.prompts, weighed.per_rollout, weighed.per_token)
-
-    def _va_metrics(self, evidence: Evidence, mask: torch.Tensor) -> dict[str, float]:
-        """VA of Eq. 2, in every run that scores two views; beside it the score that was used, where it is another."""
-        return self.method.scores.logged(evidence, mask)[0]
 
     def _rollout_ids(self, batch: KVBatchMeta, real: list[int]) -> list[bytes]:
         """What a random choice among a rollout's tokens hangs on: the step and the response, not uids or places."""

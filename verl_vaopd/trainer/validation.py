@@ -53,7 +53,7 @@ class Validation:
         if offloaded:
             self.checkpoint_manager.update_weights(self.global_steps)
         step, _ = self._read_step(batch, self.method.score_names)
-        evidence = self.method.scores.evidence(step.columns, step.mask)
+        evidence = self.method.evidence(step)
         self._validation_va, per_token = self.method.scores.logged(evidence, step.mask)
         self.token_log.validation(self.global_steps, batch, per_token)
         clear_views(uids)

@@ -86,14 +86,16 @@ class Distillation(Method):
             token_weights: in all 1 (less where tokens are left out), 0 off the mask.
             rollout_weights: [N], 1 in all per prompt; for the log, by default 1/K.
         """
-        evidence = self.scores.evidence(step.columns, step.mask)
+        evidence = self.evidence(step)
         high_va = high_va_mask(evidence.score, step.mask, self.settings.high_fraction)
         weights = uniform_rollout_weights(step.prompts) if rollout_weights is None else rollout_weights
         metrics = {
             "weights/rollout_max": float(weights.max()),
             "weights/rollout_spread": sibling_spread(weights, step.prompts),
         }
-        _, per_token = self.scores.logged(evidence, step.mask)
+        of_views, per_token = self.scores.logged(evidence, step.mask)
+        if self.teacher_views == 2:
+            metrics |= of_views
         per_token |= {"coefficient": token_weights, "high_va": high_va.int()}
         result = Weighed(
             student={"token_weights": token_weights, "high_va": high_va},

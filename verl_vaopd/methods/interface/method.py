@@ -29,6 +29,7 @@ class Step:
     prompts: N uids; rollouts with equal ones are siblings.
     config: the whole config, for the settings of verl that a method goes by.
     read_ids: N byte strings, for :attr:`rollout_ids`.
+    evidence: kept by :meth:`Method.evidence`, which makes it once a step.
     """
 
     columns: dict[str, Tensor]
@@ -36,6 +37,7 @@ class Step:
     prompts: list[str]
     config: object
     read_ids: Callable[[], list[bytes]] = list
+    evidence: Evidence | None = None
 
     @cached_property
     def rollout_ids(self) -> list[bytes]:
@@ -172,6 +174,12 @@ class Method(ABC):
         return self.scores.of(views)
 
     # ------------------------------------------------------------------ driver side
+
+    def evidence(self, step: Step) -> Evidence:
+        """Visual advantage and score of the step's tokens, from the teacher's scores (Eq. 2)."""
+        if step.evidence is None:
+            step.evidence = self.scores.evidence(step.columns, step.mask)
+        return step.evidence
 
     @property
     def reads(self) -> tuple[str, ...]:
