@@ -18,6 +18,7 @@ from tests.slurm_cluster import SlurmCluster, missing_programs
 from tests.stack import ROOT, mixed_rows, records, run, tiny_folder
 from verl_vaopd.runlog.gauges import METRICS, PHASE_SECONDS, PHASES
 
+ENDED = ("COMPLETED", "CANCELLED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY")
 HANG = 900  # seconds; a bound for what hangs, far above what a busy machine takes
 RAY = Path(sys.executable).parent / "ray"
 
@@ -199,9 +200,8 @@ def submit(slurm: SlurmCluster, run_dir: Path, recipe, *arguments) -> str:
 
 
 def wait_for_state(slurm: SlurmCluster, job: str, wanted: str, seconds: float, log: Path) -> None:
-    ended = ("COMPLETED", "CANCELLED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY")
     wait_until(
-        lambda: slurm.state(job) in (wanted, *ended), seconds, f"{wanted}, now {slurm.state(job)}", lambda: text_of(log)
+        lambda: slurm.state(job) in (wanted, *ENDED), seconds, f"{wanted}, now {slurm.state(job)}", lambda: text_of(log)
     )
     assert slurm.state(job) == wanted, text_of(log)[-6000:]
 
@@ -259,7 +259,13 @@ def test_slurm_job_is_cancelled_and_resumes(slurm, tmp_path):
     first = ["vaopd.method=grpo", "trainer.total_training_steps=100"]
     job = submit(slurm, output, recipe, "--nodes=1", "--", *first, *settings)
     log = output / f"slurm-{job}.log"
-    wait_until(lambda: "step 3/100" in text_of(progress), HANG, "three steps", lambda: text_of(log)[-6000:])
+    wait_until(
+        lambda: "step 3/100" in text_of(progress) or slurm.state(job) in ENDED,
+        HANG,
+        "three steps",
+        lambda: text_of(log)[-6000:],
+    )
+    assert "step 3/100" in text_of(progress), text_of(log)[-6000:]
     slurm.run("scancel", job)
     wait_for_state(slurm, job, "CANCELLED", HANG, log)
     saved = int((output / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())

@@ -52,6 +52,10 @@ def test_scores_that_are_not_finite_stop_the_run_and_name_the_rows(value):
     assert "logp_pixelated of 1 tokens" in alarm.text and "vaopd.teacher.path" in alarm.text
 
 
+def test_a_method_without_a_teacher_has_no_scores_to_stop_for():
+    assert scores_alarm({}, MASK) is None
+
+
 def test_all_zero_va_stops_the_run_unless_it_is_allowed():
     nothing = torch.full((2, 3), 1e-6)  # rounding
     assert zero_va_alarm(nothing, MASK, BOTH, settings()).rule == STOP

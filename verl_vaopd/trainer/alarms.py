@@ -24,9 +24,9 @@ REMEMBERED = ("updates/skipped", "drift/mean", "kl/mean", "alarms")
 
 
 def scores_alarm(scores: dict[str, Tensor], mask: Tensor) -> Alarm | None:
-    """Stop for scores of the teacher, name -> [N, T], that are not finite on the mask [N, T]."""
+    """Stop for scores of the teacher (name -> [N, T]; a method may have none) not finite on the mask [N, T]."""
     bad = {name: mask & ~values.isfinite() for name, values in scores.items()}
-    rows = sum(flags.any(dim=1) for flags in bad.values()).nonzero().flatten().tolist()
+    rows = sorted({row for flags in bad.values() for row in flags.any(dim=1).nonzero().flatten().tolist()})
     if not rows:
         return None
     counts = ", ".join(f"{name} of {int(flags.sum())} tokens" for name, flags in bad.items() if flags.any())
