@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -46,6 +47,24 @@ def sixteen_bits(kind: str) -> bytes:
     return encoded(Image.fromarray(samples), kind)
 
 
+def one_colour_see_through(bits: int, channels: int = 1) -> bytes:
+    """PNG of grey or RGB: black left; right one colour, from the middle of ``bits``, that tRNS makes transparent."""
+    key = 2 ** (bits - 1)
+    row = ("0" * bits * channels * SIDE) + f"{key:0{bits}b}" * channels * SIDE
+    line = b"\0" + int(row, 2).to_bytes(len(row) // 8, "big")
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", 2 * SIDE, SIDE, bits, 2 if channels == 3 else 0, 0, 0, 0),
+        b"tRNS": struct.pack(">H", key) * channels,
+        b"IDAT": zlib.compress(line * SIDE),
+        b"IEND": b"",
+    }
+    framed = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
 def animated(kind: str) -> bytes:
     """Two frames: the second is all white."""
     frames = [two_halves().convert("RGB"), Image.new("RGB", (2 * SIDE, SIDE), "white")]
@@ -64,6 +83,8 @@ ODD_IMAGES = {
     "sixteen_bit_png": (sixteen_bits("PNG"), HALVES // 255 * 128, 0),
     "sixteen_bit_tiff": (sixteen_bits("TIFF"), HALVES // 255 * 128, 0),
     "sixteen_bit_ppm": (sixteen_bits("PPM"), HALVES // 255 * 128, 0),
+    **{f"one_colour_of_{bits}_bits": (one_colour_see_through(bits), HALVES, 0) for bits in (1, 2, 4, 8, 16)},
+    **{f"one_colour_of_rgb_{bits}": (one_colour_see_through(bits, 3), HALVES, 0) for bits in (8, 16)},
     "animated_gif": (animated("GIF"), HALVES, 0),
     "animated_webp": (animated("WEBP"), HALVES, 8),
     "exif_rotated": (rotated(), np.rot90(HALVES, -1), 4),

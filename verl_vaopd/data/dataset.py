@@ -2,6 +2,7 @@
 
 import io
 
+import datasets
 from PIL import Image
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
@@ -27,6 +28,13 @@ class VisionDataset(RLHFDataset):
     orientation, transparency, palettes and 16 bits are resolved before an image goes anywhere
     (:func:`~verl_vaopd.data.images.as_rgb`).
     """
+
+    def _read_files_and_tokenize(self):
+        """Images stay bytes until they are used: ``datasets`` would load them, and a loaded PNG has lost its depth."""
+        super()._read_files_and_tokenize()
+        column = self.dataframe.features.get(self.image_key)
+        if isinstance(getattr(column, "feature", None), datasets.Image):
+            self.dataframe = self.dataframe.cast_column(self.image_key, type(column)(datasets.Image(decode=False)))
 
     def _build_messages(self, example: dict, key: str):
         """Before the host's, which drops transparency, clips 16 bits and leaves the orientation in the metadata."""

@@ -29,15 +29,18 @@ def as_rgb(image: Image.Image) -> Image.Image:
         ValueError: pixels without a defined white (32-bit integers above 65,535, floating point), or a colour space
             that Pillow does not convert.
     """
+    depth = _scale_of_samples(image)
     frame = ImageOps.exif_transpose(image)
+    key = frame.info.get("transparency")
+    if depth and key is not None:
+        frame.info["transparency"] = depth(key)
     if frame.mode.startswith("I"):  # I;16 and its byte orders, or 16-bit samples in 32 bits
         samples = np.asarray(frame)
         if samples.min() < 0 or samples.max() > 65535:
             raise ValueError("32-bit samples outside 0 to 65,535 have no defined white: save it with 8 or 16 bits")
         scaled = np.rint(samples / 257).astype(np.uint8)  # 65535 / 257 = 255
-        see_through = frame.info.get("transparency")
-        if see_through is not None:
-            scaled[samples == see_through] = 255
+        if key is not None:
+            scaled[samples == key] = 255
         frame = Image.fromarray(scaled)
     elif frame.mode == "F":
         raise ValueError("floating-point samples have no defined white: save it with 8 or 16 bits")
@@ -47,6 +50,21 @@ def as_rgb(image: Image.Image) -> Image.Image:
     rgb = frame.convert("RGB")
     rgb.info = {}
     return rgb
+
+
+def _scale_of_samples(image: Image.Image):
+    """What makes of a PNG's one transparent colour, named at the file's depth, the one that Pillow's 8 bits hold.
+
+    None where they are the same. Of 16 bits a channel Pillow keeps the upper 8, so colours that share those count as
+    the transparent one. Pillow knows the depth until it has loaded the pixels.
+    """
+    rawmode = image.tile[0].args if image.format == "PNG" and image.tile else None
+    if rawmode in ("L;2", "L;4"):
+        bits = int(rawmode[-1])
+        return lambda key: key % 2**bits * (255 // (2**bits - 1))  # the bits above the depth say nothing
+    if rawmode == "RGB;16B":
+        return lambda key: tuple(sample >> 8 for sample in key)
+    return None
 
 
 def check_image(data: bytes | None, field: str) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from verl_vaopd.serving import EvaluationError
 from verl_vaopd.serving.journal import Journal
+from verl_vaopd.serving.replies import NoAnswer, answer_of
 
 RETRIES = 5  # with growing pauses, about 15 s in all
 
@@ -94,7 +96,7 @@ class Sampler:
                 for seed, question in tasks:
                     try:
                         journals[seed].append(await self._answer(client, question, seed))
-                    except openai.APIStatusError as error:
+                    except (openai.APIStatusError, NoAnswer, json.JSONDecodeError) as error:
                         failures[seed][question["index"]] = str(error)
                     bar.update()
 
@@ -121,10 +123,10 @@ class Sampler:
             top_p=self.decoding.top_p,
             max_tokens=self.decoding.max_tokens,
         )
-        choice = reply.choices[0]
+        answer = answer_of(reply)
         return {
             "key": question["index"],
-            "prediction": (choice.message.content or "").strip(),
-            "finish_reason": choice.finish_reason,
-            "tokens": reply.usage.completion_tokens,
+            "prediction": answer.text,
+            "finish_reason": answer.finish_reason,
+            "tokens": answer.tokens,
         }

@@ -14,6 +14,7 @@ import openai
 
 from verl_vaopd.serving import EvaluationError
 from verl_vaopd.serving.journal import Journal
+from verl_vaopd.serving.replies import NoAnswer, answer_of
 
 RETRIES = 5
 DEAD_AFTER = 3
@@ -56,9 +57,10 @@ class JudgeRelay:
             EvaluationError: no answer; the text says why.
         """
         try:
-            self._client.with_options(max_retries=1).chat.completions.create(
+            reply = self._client.with_options(max_retries=1).chat.completions.create(
                 model=self.model, messages=[{"role": "user", "content": "hello"}], max_tokens=1, temperature=0
             )
+            answer_of(reply)
         except openai.APIConnectionError:
             raise EvaluationError(
                 f"no judge answers at {self.base_url}: start it, or correct --judge-base-url"
@@ -67,6 +69,11 @@ class JudgeRelay:
             raise EvaluationError(
                 f"the judge at {self.base_url} refuses model {self.model!r}: {error.message}; correct --judge, or set "
                 "VAOPD_JUDGE_API_KEY"
+            ) from None
+        except (NoAnswer, json.JSONDecodeError) as error:
+            raise EvaluationError(
+                f"the judge at {self.base_url} does not answer as {self.model!r} ({error}): correct --judge or "
+                "--judge-base-url"
             ) from None
 
     def answer(self, request: dict) -> str | None:
@@ -86,8 +93,10 @@ class JudgeRelay:
         unreachable = False
         try:
             reply = self._client.chat.completions.create(**request)
-            text = (reply.choices[0].message.content or "").strip()
+            text = answer_of(reply).text
             failure = None if text else "an empty answer"
+        except (NoAnswer, json.JSONDecodeError) as error:  # status 200 all the same
+            failure = str(error)
         except openai.APIError as error:
             failure, unreachable = str(error), isinstance(error, openai.APIConnectionError)
         with self._lock:
