@@ -211,6 +211,52 @@ def test_what_cannot_be_drawn_is_left_out_and_says_what_it_needs(tmp_path, capsy
             draw(groups_of(run))
 
 
+def keep_validations(path, steps):
+    """Leave only these of a run's validations; ``steps`` may name a metric that was not finite."""
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().split("\n") if line]
+    for record in lines:
+        if record["step"] not in steps:
+            for name in [name for name in record if name.startswith("val/")]:
+                del record[name]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in lines))
+    return path
+
+
+@pytest.mark.parametrize("apart", ["opd", "masked"])
+def test_seeds_validated_at_different_steps_cost_their_figure_only(apart, tmp_path, capsys):
+    settings = {"opd": ["vaopd.method=opd"], "masked": ["vaopd.method=opd", "vaopd.mask_tokens=random"]}
+    runs = [write_run(tmp_path / f"{n}{s}", *settings[n], seed=s) for n in settings for s in (1, 2)]
+    keep_validations(tmp_path / f"{apart}1", (20, 40))
+    keep_validations(tmp_path / f"{apart}2", (60,))
+    assert report.main([*map(str, runs), "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "masking: left out; it needs seeds that were validated at the same steps" in said
+    page = (tmp_path / "out" / "report.html").read_text()
+    label = {"opd": "Standard OPD", "masked": "random 10% masked"}[apart]
+    assert "never validated at the same one" in page and label in page
+    assert (tmp_path / "out" / "heavy_tail.png").exists() and (tmp_path / "out" / "table.md").exists()
+
+
+def test_a_variant_without_a_common_step_leaves_the_others_in_the_figure(tmp_path):
+    runs = [write_run(tmp_path / "opd", "vaopd.method=opd")]
+    for tokens in ("random", "lowest_va"):
+        runs += [
+            write_run(tmp_path / f"{tokens}{seed}", "vaopd.method=opd", f"vaopd.mask_tokens={tokens}", seed=seed)
+            for seed in (1, 2)
+        ]
+    keep_validations(tmp_path / "random1", (20, 40))
+    keep_validations(tmp_path / "random2", (60,))
+    shown = " ".join(words(masking.draw(groups_of(*runs))))
+    assert "lowest-VA 10% masked" in shown and "random 10% masked" not in shown
+
+
+def test_what_was_not_finite_is_no_value(tmp_path):
+    run = write_run(tmp_path / "run")
+    text = (run / "metrics.jsonl").read_text().replace('"val/va/mean": 0', '"val/va/mean": null, "x": 0', 1)
+    (run / "metrics.jsonl").write_text(text)
+    assert "va" not in read_run(run).columns and len(read_run(run).columns["accuracy"]) == 5
+
+
 def test_runs_that_do_not_go_together_are_named(runs, tmp_path, capsys):
     copy = shutil.copytree(runs["opd", 1], tmp_path / "copy")
     output = ["--output", str(tmp_path / "out")]

@@ -53,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = heat_map.problems(groups) if any(figure["name"] == heat_map.NAME for figure in drawn) else []
     if different := differences(runs):
         notes.append(f"The runs differ in more than their method: {', '.join(different)}.")
+    if apart := [group.label for group in groups if not group.has_curve]:
+        notes.append(
+            f"Not drawn against steps, since its seeds were never validated at the same one: {', '.join(apart)}."
+        )
     notes.append(f"Made by: verl-vaopd report {shlex.join(str(path) for path in arguments.runs)}")
     table = rows(groups)
     charts = [figure for figure in drawn if figure["name"] != heat_map.NAME]  # the page holds its tokens instead

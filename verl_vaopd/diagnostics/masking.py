@@ -11,7 +11,7 @@ def draw(groups: list[Group], narrow: bool = False):
     """Held-out accuracy against step, of Standard OPD and of its masked variants; labels tell the final differences.
 
     Raises:
-        MissingRuns: no masked run, or none of Standard OPD.
+        MissingRuns: no masked run, or none of Standard OPD; or their seeds were never validated at the same step.
     """
     baseline = next((group for group in groups if group.label == "Standard OPD"), None)
     masked = [group for group in groups if group.kind == "masking"]
@@ -19,6 +19,9 @@ def draw(groups: list[Group], narrow: bool = False):
         raise MissingRuns(
             "runs of vaopd.method=opd, one as it is and others with vaopd.mask_tokens=random, lowest_va and highest_va"
         )
+    masked = [group for group in masked if group.has_curve]
+    if not masked or not baseline.has_curve:
+        raise MissingRuns("seeds that were validated at the same steps (trainer.test_freq), masked and not masked")
     looks = styles([group.label for group in (baseline, *masked)])
     figure, (axis,) = panels(1, narrow, width=5.6)
     reference = baseline.curve("accuracy")[1].mean(axis=0)[-1]

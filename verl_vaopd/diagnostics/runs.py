@@ -65,6 +65,11 @@ class Group:
         values = [run.columns[name][np.isin(run.columns["step"], steps)] for run in self.runs]
         return np.array(steps), np.array(values)
 
+    @property
+    def has_curve(self) -> bool:
+        """Whether there is a step at which every seed was validated."""
+        return len(self.curve("accuracy")[0]) > 0
+
     def final(self, name: str) -> dict[int, float]:
         """Seed -> value at the last validation."""
         return {run.seed: float(run.columns[name][-1]) for run in self.runs if name in run.columns}
@@ -85,7 +90,8 @@ def read_run(path: Path) -> Run:
     seconds, validations = 0.0, {}
     for record in read_records(path / "metrics.jsonl"):
         seconds += record.get("time/step", 0.0) - record.get("time/save_checkpoint", 0.0)
-        if "val/accuracy" in record:  # a resumed run validates its first step again: the later one counts
+        # A resumed run validates its first step again: the later one counts. What is not finite was written as null.
+        if record.get("val/accuracy") is not None:
             validations[record["step"]] = {"step": record["step"], "hours": seconds / 3600, **_measured(record)}
     if not validations:
         raise ValueError(f"{path} was never validated: set trainer.val_before_train=true or trainer.test_freq")
@@ -97,7 +103,7 @@ def read_run(path: Path) -> Run:
 
 def _measured(record: dict) -> dict[str, float]:
     names = {"val/accuracy": "accuracy", "val/va/mean": "va", "val/va/top10_share": "top10_share"}
-    return {short: record[name] for name, short in names.items() if name in record}
+    return {short: record[name] for name, short in names.items() if record.get(name) is not None}
 
 
 def group_runs(runs: list[Run]) -> list[Group]:
