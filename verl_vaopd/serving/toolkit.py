@@ -16,6 +16,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,6 +36,7 @@ RANDOM = "randomly generate one"  # the toolkit's log where it drew an option at
 UNREAD = "Failed in Prefetch"
 RETRIES_FAILED = "All 5 retries failed"
 datasets: dict[str, object] = {}
+pd.read_csv = partial(pd.read_csv, keep_default_na=False, na_values=[""])  # "None" and "NA" are options, not gaps
 
 
 def write_image(folder: Path, encoded: str) -> str:
