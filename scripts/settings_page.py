@@ -17,6 +17,7 @@ import yaml
 
 from verl_vaopd.settings.config import VAOPDConfig
 from verl_vaopd.settings.of_methods import GKDConfig, PAPOConfig
+from verl_vaopd.settings.of_verl import REFUSED
 from verl_vaopd.settings.teacher import TeacherConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +29,7 @@ SECTIONS = (
     ("vaopd.papo", PAPOConfig),
 )
 CONFIGS = {"GPU": "vaopd_trainer.yaml", "demo": "tiny_cpu.yaml"}
-BEGIN, END = "<!-- made by scripts/settings_page.py -->", "<!-- end -->"
+BEGIN, END = "<!-- {}: made by scripts/settings_page.py -->", "<!-- end of {} -->"
 
 
 def meanings(section: type) -> dict[str, str]:
@@ -93,21 +94,33 @@ def shipped(name: str) -> dict[str, dict]:
 
 
 def tables() -> str:
-    out = [BEGIN]
+    out = []
     for name, section in SECTIONS:
         configs = shipped(name)
         out += ["", f"### `{name}`", "", "| setting | type | default | meaning |", "|---|---|---|---|"]
         for row in rows(section, configs):
             cells = [cell.replace("|", "\\|") for cell in row]
             out.append(f"| `{cells[0]}` | {cells[1]} | {cells[2]} | {cells[3]} |")
-    return "\n".join([*out, "", END])
+    return "\n".join(out)
+
+
+def unread() -> str:
+    """The settings that nothing follows, those with one reason in one row."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in REFUSED.items():
+        reasons.setdefault(why, []).append(f"`{name}`")
+    rows = [f"| {', '.join(names)} | {why} |" for why, names in reasons.items()]
+    return "\n".join(["", "| setting | why |", "|---|---|", *rows])
 
 
 def page() -> str:
     """The page with its tables made anew; what stands around them is written by hand."""
     text = PAGE.read_text()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    return before + tables() + after
+    for name, made in (("settings", tables()), ("unread", unread())):
+        begin, end = BEGIN.format(name), END.format(name)
+        before, after = text.split(begin)[0], text.split(end)[1]
+        text = f"{before}{begin}\n{made}\n\n{end}{after}"
+    return text
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -71,13 +71,15 @@ def check_settings(config) -> "Method":
     from verl_vaopd.checks.host_settings import validate_host_settings
     from verl_vaopd.checks.host_values import check_host_values
     from verl_vaopd.methods import method_of
-    from verl_vaopd.settings.compose import instantiate
+    from verl_vaopd.settings.compose import instantiate, untouched
+    from verl_vaopd.settings.of_verl import refuse_unread
 
     method = method_of(instantiate(config))
     check_host_values(config)
     method.prepare(config)
     try:
         validate_host_settings(config)
+        refuse_unread(config, untouched())
         with contextlib.redirect_stdout(sys.stderr):  # it says that it is done
             validate_config(config, use_reference_policy=False, use_critic=False)
         omega_conf_to_dataclass(config.actor_rollout_ref.rollout)  # settings that it has no field for

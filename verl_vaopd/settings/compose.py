@@ -1,6 +1,7 @@
 """The config of a run, from hydra's YAML and overrides, and what follows from it alone."""
 
 import os
+from functools import cache
 
 REQUIRED = ("actor_rollout_ref.model.path", "vaopd.teacher.path", "data.train_files", "data.val_files")
 
@@ -11,28 +12,38 @@ def compose(config_name: str, overrides: list[str]):
     Raises:
         ValueError: an override that is malformed or names an unknown setting, or a required setting that is missing.
     """
-    from importlib.util import find_spec
-
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_module
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     from verl_vaopd.settings.suggestion import did_you_mean, setting_names
 
-    # As a folder, not as pkg://verl.trainer.config: that would import verl, which chooses its platform when imported.
-    host_configs = os.path.join(find_spec("verl").submodule_search_locations[0], "trainer", "config")
-    with initialize_config_module("verl_vaopd.config", version_base=None):
-        host = f"hydra.searchpath=[file://{host_configs}]"
-        try:
-            config = hydra_compose(config_name, overrides=[host, *overrides])
-        except (HydraException, OmegaConfBaseException) as error:
-            names = setting_names(hydra_compose("vaopd_trainer", overrides=[host]))
-            raise ValueError(f"{error}".strip() + did_you_mean(f"{error}", overrides, names)) from error
+    try:
+        config = _composed(config_name, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        names = setting_names(untouched())
+        raise ValueError(f"{error}".strip() + did_you_mean(f"{error}", overrides, names)) from error
     missing = [name for name in REQUIRED if _is_missing(config, name)]
     if missing:
         raise ValueError(f"not set: {', '.join(missing)}")
     return config
+
+
+@cache
+def untouched():
+    """The config of GPU runs as nobody has changed it, what is required included."""
+    return _composed("vaopd_trainer", [])
+
+
+def _composed(config_name: str, overrides: list[str]):
+    from importlib.util import find_spec
+
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
+
+    # As a folder, not as pkg://verl.trainer.config: that would import verl, which chooses its platform when imported.
+    host_configs = os.path.join(find_spec("verl").submodule_search_locations[0], "trainer", "config")
+    with initialize_config_module("verl_vaopd.config", version_base=None):
+        return hydra_compose(config_name, overrides=[f"hydra.searchpath=[file://{host_configs}]", *overrides])
 
 
 def _is_missing(config, name: str) -> bool:

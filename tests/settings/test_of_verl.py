@@ -1,0 +1,56 @@
+"""Settings of verl's: each is sorted, and one that nothing follows is refused by name."""
+
+import pytest
+
+from verl_vaopd.checks.start import check_settings
+from verl_vaopd.settings.compose import compose, untouched
+from verl_vaopd.settings.of_verl import HARMLESS, REFUSED, USED, _longest, kind_of, leaves
+
+REQUIRED = ["actor_rollout_ref.model.path=s", "vaopd.teacher.path=t", "data.train_files=a", "data.val_files=b"]
+HOST = {name: value for name, value in leaves(untouched()) if not name.startswith("vaopd.")}
+
+
+def test_every_setting_of_verls_is_sorted():
+    assert len(HOST) > 500
+    assert {name for name in HOST if kind_of(name) is None} == set()
+
+
+def test_no_pattern_is_left_over():
+    """Of a setting that verl had once, or that another pattern hides."""
+    decide = {_longest(name)[0] for name in HOST}
+    assert {*USED, *HARMLESS, *REFUSED} - decide == set()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "actor_rollout_ref.actor.freeze_vision_tower=true",
+        "distillation.enabled=true",
+        "actor_rollout_ref.model.lora_rank=8",
+        "actor_rollout_ref.model.lora.rank=8",
+        "algorithm.adv_estimator=rloo",
+        "critic.model.path=c",
+        "actor_rollout_ref.ref.fsdp_config.param_offload=true",
+        "actor_rollout_ref.rollout.multi_turn.max_user_turns=3",
+        "reward.reward_model.model_path=r",
+        "actor_rollout_ref.actor.entropy_coeff=0.01",
+        "+critic.something_new=1",
+    ],
+)
+def test_a_setting_that_nothing_follows_is_refused_by_name(override):
+    name = override.lstrip("+").split("=")[0]
+    with pytest.raises(ValueError, match="nothing here follows it; take it out: ") as refused:
+        check_settings(compose("tiny_cpu", [*REQUIRED, override]))
+    assert str(refused.value).startswith(f"{name}=")
+
+
+@pytest.mark.parametrize("config", ["vaopd_trainer", "tiny_cpu", "tiny_gpu"])
+@pytest.mark.parametrize("method", ["vaopd", "grpo", "papo", "gkd", "base"])
+def test_what_the_package_itself_sets_is_followed(config, method):
+    gpu = ["trainer.device=cpu", "vaopd.seed_rollouts=false"] if config != "tiny_cpu" else []
+    check_settings(compose(config, [*REQUIRED, f"vaopd.method={method}", *gpu]))
+
+
+def test_a_setting_that_is_followed_and_one_at_its_default_pass():
+    same = "actor_rollout_ref.model.lora_rank=0"
+    check_settings(compose("tiny_cpu", [*REQUIRED, "algorithm.norm_adv_by_std_in_grpo=false", same]))
