@@ -4,13 +4,11 @@ vLLM has no sleep on CPUs, so a stand-in discards what a GPU's pool would (prete
 that answers asleep, or with what it was given before it woke.
 """
 
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.stack import ROOT, mixed_rows, read_summary, records, run
+from tests.stack import ROOT, mixed_rows, records, run
 from tests.test_stack import train_command
 
 pytestmark = pytest.mark.stack
@@ -97,7 +95,7 @@ def test_engines_sleep_while_teacher_and_student_run(slept):
 
 def test_checkpoint_and_export_in_bf16(slept):
     folder = slept["folder"]
-    exported = load_file(Path(read_summary(folder)["student"]) / "model.safetensors")
+    exported = load_file(folder / "student" / "model.safetensors")
     assert {tensor.dtype for tensor in exported.values()} == {torch.bfloat16}
     assert all(tensor.isfinite().all() for tensor in exported.values())
     assert f"training from step {STEPS + 1}" in slept["second"].stdout
