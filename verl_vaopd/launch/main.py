@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from types import SimpleNamespace
 
 from verl_vaopd.checks.start import check
@@ -29,6 +31,8 @@ verl.trainer.config) and of this package's section `vaopd`; recipes/ holds compl
 
 
 DONE, FAILED, REFUSED, STOPPED_BY_ALARM = 0, 1, 2, 3
+HUNG_GRACE_S = 30
+"""What a driver that is killed since its run hangs gets to end."""
 NEW_CLUSTER_SETTINGS = ("num_cpus", "num_gpus", "include_dashboard", "object_store_memory", "resources")
 
 
@@ -80,23 +84,40 @@ def run_on_ray(config) -> None:
     import ray
     from verl.trainer.main_ppo import run_ppo
 
+    from verl_vaopd.launch.hang import HangWatch
     from verl_vaopd.launch.task_runner import VAOPDTaskRunner
     from verl_vaopd.launch.watch import ActorDied, Watch
-    from verl_vaopd.runlog.run_log import request_stop
+    from verl_vaopd.runlog.phases import Phases
+    from verl_vaopd.runlog.run_log import RunLog, request_stop
 
     watches = []
+    own, output_dir = config.vaopd, config.vaopd.output_dir
+    Phases(output_dir, own.hang_factor, own.hang_limit).begin("start-up")
+
+    def end_hung(hung):
+        """What hangs may not be ended by being asked: then this process goes, and its supervisor ends the rest."""
+        if watches:
+            threading.Thread(target=ray.kill, args=[watches[0].driver], daemon=True).start()
+        time.sleep(HUNG_GRACE_S)
+        RunLog(output_dir).say(f"failed: {hung}")
+        time.sleep(1)  # for the terminal, which follows that file
+        os._exit(FAILED)
 
     def start_driver():
         """Called by the host when Ray is up; from then on SIGTERM, which Ray has taken, is answered here."""
-        signal.signal(signal.SIGTERM, lambda *_: request_stop(config.vaopd.output_dir))
+        signal.signal(signal.SIGTERM, lambda *_: request_stop(output_dir))
         driver = VAOPDTaskRunner.options(name="vaopd_driver").remote()
         watches.append(Watch(driver))
         return driver
 
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # of workers' lines, which go to a file
+    hangs = HangWatch(output_dir, end_hung)
     try:
-        run_ppo(config, task_runner_class=SimpleNamespace(remote=start_driver))
+        with hangs:
+            run_ppo(config, task_runner_class=SimpleNamespace(remote=start_driver))
     except ray.exceptions.RayError as error:
+        if hangs.hung:
+            raise hangs.hung from error
         if died := watches and watches[0].last_look(error):
             raise ActorDied(died) from error
         raise

@@ -31,7 +31,7 @@ class Watch:
 
     def __init__(self, driver, every_s: float = 5.0):
         self.died: str | None = None
-        self._driver = driver
+        self.driver = driver
         self._every_s = every_s
         self._actors: dict[str, ray.actor.ActorHandle] = {}
         self._missed: set[str] = set()
@@ -58,7 +58,7 @@ class Watch:
         while not self._ended.wait(self._every_s):
             if died := self._look():
                 self.died = died
-                ray.kill(self._driver)
+                ray.kill(self.driver)
                 return
 
     def _look(self, certain: bool = False) -> str | None:

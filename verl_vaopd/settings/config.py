@@ -80,6 +80,11 @@ class VAOPDConfig:
     not the student's (docs/reliability.md). null: log it, and warn when it leaps."""
     max_skipped_steps: int = 3
     """Stop after this many steps in a row with an update that was skipped because loss or gradient was not finite."""
+    hang_factor: float | None = 30.0
+    """A step that takes more than so many times the median of the last ones hangs: the run ends (docs/reliability.md),
+    or starts again with ``--restarts``. null: it may take any time."""
+    hang_limit: float | None = 3600.0
+    """Seconds that start-up, a validation, a save and each of the first three steps may take. null: any time."""
 
     def __post_init__(self):
         refuse(not isinstance(self.teacher, TeacherConfig), "teacher", self.teacher, "the section of the teacher")
@@ -114,6 +119,9 @@ class VAOPDConfig:
         skipped = self.max_skipped_steps
         wrong = not is_whole(skipped) or skipped < 1
         refuse(wrong, "max_skipped_steps", skipped, "a whole number, 1 or more")
+        for name, value in (("hang_factor", self.hang_factor), ("hang_limit", self.hang_limit)):
+            wrong = value is not None and (not is_number(value) or value <= 1)
+            refuse(wrong, name, value, "null, or a number above 1")
         for name in ("log_rollout_prompts", "log_validation_rollouts"):
             rows = getattr(self, name)
             refuse(not is_whole(rows) or rows < 0, name, rows, "0 or more")

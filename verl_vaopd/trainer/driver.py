@@ -16,6 +16,7 @@ from verl_vaopd.checks.identity import checkpoint_to_resume, models_of, write_mo
 from verl_vaopd.methods import method_of
 from verl_vaopd.rollout.image_views import fetch_thumbnails
 from verl_vaopd.runlog.gauges import TrainingGauges
+from verl_vaopd.runlog.phases import Phases
 from verl_vaopd.runlog.run_log import RunLog
 from verl_vaopd.runlog.time_left import TimeLeft
 from verl_vaopd.runlog.token_log import TokenLog
@@ -39,6 +40,7 @@ class VAOPDTrainer(Validation, TrainingStep, PPOTrainerSync):
         super().__init__(config)
         self.vaopd: VAOPDConfig = omega_conf_to_dataclass(config.vaopd)
         self.run_log = RunLog(self.vaopd.output_dir)
+        self.phases = Phases(self.vaopd.output_dir, self.vaopd.hang_factor, self.vaopd.hang_limit)
         self.gauges = TrainingGauges(run=config.trainer.experiment_name)
         self.hidden_states_stay = hidden_states_stay(
             self.vaopd.teacher.placement, config.actor_rollout_ref.actor.ulysses_sequence_parallel_size
@@ -120,6 +122,7 @@ class VAOPDTrainer(Validation, TrainingStep, PPOTrainerSync):
         self.planned_steps, trainer = self.total_training_steps, self.config.trainer
         self.time_left = TimeLeft(self.planned_steps, trainer.test_freq, trainer.save_freq)
         super().fit(agent_loop_manager)
+        self.phases.begin("end of the run")
         if self.stopped:
             step = self.total_training_steps
             self.run_log.say(f"stopped as asked after step {step}, which is saved; the same command goes on from there")
@@ -135,10 +138,12 @@ class VAOPDTrainer(Validation, TrainingStep, PPOTrainerSync):
             self.total_training_steps = self.global_steps
             if trainer.save_freq < 1 or self.global_steps % trainer.save_freq:
                 self._save_checkpoint()
+        self.phases.begin(f"step {self.global_steps}, its weights to vLLM", of_a_step=True)
         super().on_step_end()
 
     def _save_checkpoint(self):
         """The host's, written aside and renamed when it is whole. The newest ones and the best are kept."""
+        self.phases.begin(f"save of step {self.global_steps}")
         trainer = self.config.trainer
         folder, keep = trainer.default_local_dir, trainer.max_actor_ckpt_to_keep
         trainer.default_local_dir, trainer.max_actor_ckpt_to_keep = checkpoints.begin(folder), None

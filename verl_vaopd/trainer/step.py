@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import contextmanager
 
 import transfer_queue as tq
 from tensordict import NonTensorStack, TensorDict
@@ -20,6 +21,12 @@ from verl_vaopd.trainer.order import order_rows
 
 TEACHER_FIELDS = ["uid", "input_ids", "response_mask"]
 STUDENT_FIELDS = [*TEACHER_FIELDS, "rollout_log_probs"]
+PHASES = {  # name in metrics: as a person reads it, colour in a profile
+    "gen": ("sampling", "red"),
+    "teacher": ("scoring by the teacher", "olive"),
+    "coefficients": ("weighing", "brown"),
+    "student": ("update of the student", "red"),
+}
 
 
 class TrainingStep:
@@ -37,7 +44,7 @@ class TrainingStep:
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
         """Replaces the host's PPO pipeline: no old log-probabilities, reference or critic."""
-        with marked_timer("gen", timing_raw, color="red"):
+        with self._phase("gen", timing_raw):
             self.on_sample_begin()
             batch, sampling_metrics = self.replay_buffer.sample(
                 global_steps=self.global_steps, partition_id="train", batch_size=sample_batch_size
@@ -47,17 +54,29 @@ class TrainingStep:
         self._check_all_came(batch, sample_batch_size * self.config.actor_rollout_ref.rollout.n)
         batch = self._balance_batch(batch, metrics=metrics)
         if self.method.teacher_views:
-            with marked_timer("teacher", timing_raw, color="olive"):
+            with self._phase("teacher", timing_raw):
                 self._score_views(batch)
-        with marked_timer("coefficients", timing_raw, color="brown"):
+        with self._phase("coefficients", timing_raw):
             self._weigh(batch, metrics)
-        with marked_timer("student", timing_raw, color="red"):
+        with self._phase("student", timing_raw):
             self._update_student(batch, metrics)
         metrics.update(self._rollout_metrics(batch))
         # For a checkpoint, which is written before the step has ended.
         times = {**_times(timing_raw), "time/step": sum(timing_raw.values()), "time/wall": time.time()}
         self._record = {"step": self.global_steps, **metrics, **times}
         return batch
+
+    def on_step_begin(self):
+        super().on_step_begin()
+        self.phases.begin(f"step {self.global_steps}", of_a_step=True)
+
+    @contextmanager
+    def _phase(self, name: str, timing_raw: dict):
+        """A timed part of the step, by which a hang is named."""
+        words, color = PHASES[name]
+        self.phases.enter(words)
+        with marked_timer(name, timing_raw, color=color):
+            yield
 
     @staticmethod
     def _check_all_came(batch: KVBatchMeta, wanted: int) -> None:
@@ -214,6 +233,7 @@ class TrainingStep:
         alarms = self.step_alarms.of(metrics)
         self._log(metrics | ({"alarms": [alarm.name for alarm in alarms]} if alarms else {}))
         shown = "".join(text.format(metrics[name]) + "  " for name, text in self.method.shown if name in metrics)
+        self.phases.step_took(timing_raw["step"] - timing_raw.get("save_checkpoint", 0.0))
         self.run_log.say(
             f"step {global_steps}/{self.planned_steps}  loss {metrics['loss']:.4f}  {shown}"
             f"accuracy {metrics['accuracy']:.1%}  {timing_raw['step']:.1f} s"

@@ -31,6 +31,7 @@ class Validation:
         return replay_buffer
 
     def on_validate_begin(self):
+        self.phases.begin("validation")
         self.run_log.say(f"validating on {len(self.val_dataset)} held-out problems")
 
     def _score_validation(self, batch: KVBatchMeta) -> None:
