@@ -62,7 +62,7 @@ def test_a_thin_line_vanishes_and_layout_stays():
 
 
 def test_sides_shorter_than_a_block_keep_one_pixel():
-    # round(0.1 * 4) = 0, so 1: every pixel is the average
+    # int(0.1 * 4) = 0, so 1: every pixel is the average
     assert len(np.unique(np.asarray(pixelate(noise(4, 4).convert("L"))))) == 1
 
 

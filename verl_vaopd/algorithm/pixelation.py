@@ -14,14 +14,14 @@ def pixelate(image: Image.Image, ratio: float = 0.10) -> Image.Image:
 
     Args:
         image: any mode, at least one pixel; left as it is.
-        ratio: share of each side that is kept, in (0, 1]; a side keeps ``max(1, round(ratio * side))`` pixels.
+        ratio: share of each side that is kept, in (0, 1]; a side keeps ``max(1, int(ratio * side))`` pixels, as the authors' release has it.
     Returns:
         A new image of the same size and mode.
     Raises:
         ValueError: ``ratio`` outside (0, 1], or an image without pixels.
     """
     work = averageable(image, ratio)
-    small = work.resize([max(1, round(ratio * side)) for side in image.size], Image.Resampling.BILINEAR)
+    small = work.resize([max(1, int(side * ratio)) for side in image.size], Image.Resampling.BILINEAR)
     return to_mode(small, image.mode).resize(image.size, Image.Resampling.NEAREST)
 
 
