@@ -14,7 +14,8 @@ def pixelate(image: Image.Image, ratio: float = 0.10) -> Image.Image:
 
     Args:
         image: any mode, at least one pixel; left as it is.
-        ratio: share of each side that is kept, in (0, 1]; a side keeps ``max(1, int(ratio * side))`` pixels, as the authors' release has it.
+        ratio: share of each side that is kept, in (0, 1]; a side keeps ``max(1, int(ratio * side))`` pixels, as in
+            the authors' release.
     Returns:
         A new image of the same size and mode.
     Raises:
