@@ -20,7 +20,8 @@ NOWHERE = f"http://127.0.0.1:{free_port()}/v1"
     ("arguments", "words"),
     [
         (["--benchmarks", "AI3D"], "no benchmark AI3D: choose from WeMath"),
-        ([], "WeMath, MathVista, MathVerse cannot be scored without a judge"),
+        ([], "MathVista cannot be scored without a judge"),
+        (["--scorers", "toolkit"], "WeMath, MathVista, MathVerse cannot be scored without a judge"),
         (["--judge", "gpt-4o"], "--judge-base-url and --judge go together"),
         (["--benchmarks", "AI2D", "--served-model", "x"], "--served-model belongs to --base-url"),
         (["--benchmarks", "AI2D", "--base-url", NOWHERE, "--", "--seed", "1"], "not with --base-url"),
@@ -85,14 +86,23 @@ def test_hallusion_index():
 
 def test_calibration_is_kept_and_shown(tmp_path):
     assert "not calibrated" in read_variants(tmp_path / "none.json").describe()
-    chosen = Variants(("strict",), ("Vision Only",), "cot", "base")
+    chosen = Variants(("strict",), ("Vision Only",), "cot", calibrated="base")
     write_json(tmp_path / "calibration.json", {"variants": chosen.record()})
     kept = read_variants(tmp_path / "calibration.json")
     assert kept == chosen and kept.reported(BENCHMARKS["WeMath"]) == ("strict",)
-    assert kept.describe() == "WeMath: strict; MathVerse: Vision Only, chain-of-thought wording; calibrated on base"
+    said = "WeMath: strict; MathVerse: Vision Only, chain-of-thought wording; calibrated on base"
+    assert kept.describe() == f"{said}; answers: first committed; scorers: released"
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(EvaluationError, match="no calibration"):
         read_variants(tmp_path / "other.json")
+
+
+def test_what_the_scorers_get_and_which_need_a_judge():
+    text = r"The answer is: 4 cm. But \boxed{5} cannot be."
+    assert Variants().graded(text) == "4 cm" and Variants(answer="whole").graded(text) == text
+    released = {name for name, each in BENCHMARKS.items() if Variants().by_rule(each)}
+    assert released == {"WeMath", "MathVerse", "AI2D", "OCRBench"}
+    assert [name for name, each in BENCHMARKS.items() if Variants(scorers="toolkit").by_rule(each)] == ["OCRBench"]
 
 
 def test_nearest_variant():

@@ -78,7 +78,7 @@ def evaluated(tmp_path_factory):
     environment["VAOPD_JUDGE_API_KEY"] = "a-key-to-be-kept"
     found = {"folder": folder, "whole": folder / "whole", "killed": folder / "killed"}
     with both_servers(student, judge, folder) as (serving, judging):
-        judged = ["--judge-base-url", judging.url, "--judge", SERVED_NAME]
+        judged = ["--judge-base-url", judging.url, "--judge", SERVED_NAME, "--scorers", "toolkit"]
         given = ["--base-url", serving.url, "--served-model", SERVED_NAME]
         small = ["--workers", "4"]
 
@@ -93,7 +93,7 @@ def evaluated(tmp_path_factory):
         )
         found["before"] = answers(found["killed"])
         stored = found["calibration"] = folder / "calibration.json"
-        calibrate = ["--calibrate", "--calibration", str(stored)]
+        calibrate = ["--calibrate", "--calibration", str(stored), "--scorers", "released"]
         with small_disk(folder / "full") as full, ThreadPoolExecutor() as pool:  # most of each is the toolkit's start
             runs = {
                 "again": pool.submit(evaluate, found["killed"], *given, *judged, *small),

@@ -37,6 +37,19 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--served-model", help="its name there; default: CHECKPOINT")
     made.add_argument("--judge-base-url", help="an OpenAI-compatible server of the judge")
     made.add_argument("--judge", metavar="MODEL", help="the judge's name there; the paper's: gpt-4o-2024-08-06")
+    made.add_argument(
+        "--answer",
+        choices=("first_committed", "whole"),
+        default="first_committed",
+        help="what of an answer goes to the scorers; default: the first that it commits to, as in the paper's appendix",
+    )
+    made.add_argument(
+        "--scorers",
+        choices=("released", "toolkit"),
+        default="released",
+        help="released: WeMath, MathVerse, AI2D and OCRBench by rule, the judge for the rest; toolkit: the judge reads "
+        "whatever rules cannot; default: released",
+    )
     made.add_argument("--workers", type=whole, default=64, help="requests at once; default: 64")
     made.add_argument("--any-data-file", action="store_true", help="accept data files whose MD5 the toolkit knows not")
     made.add_argument(
@@ -71,6 +84,8 @@ def default_output(checkpoint: str) -> Path:
 
 
 def run(args: argparse.Namespace, server_arguments: Sequence[str]) -> int:
+    from dataclasses import replace
+
     from verl_vaopd.evaluation.calibration import calibrate
     from verl_vaopd.evaluation.results import TABLE
     from verl_vaopd.evaluation.run import Settings, evaluate
@@ -92,7 +107,9 @@ def run(args: argparse.Namespace, server_arguments: Sequence[str]) -> int:
         judge=args.judge,
         workers=args.workers,
         any_data_file=args.any_data_file,
-        variants=Variants() if args.calibrate else read_variants(file),
+        variants=replace(
+            Variants() if args.calibrate else read_variants(file), answer=args.answer, scorers=args.scorers
+        ),
         server_arguments=tuple(server_arguments),
     )
     if args.calibrate:

@@ -27,6 +27,8 @@ class Benchmark:
     """Whether a judge reads answers that rules cannot."""
     needs_judge: bool = False
     """Whether the toolkit cannot score it at all without a judge."""
+    by_rule: bool = False
+    """Whether the authors' release scores it by rule: no judge reads what rules cannot, which is wrong."""
     split: str | None = None
     """Only the rows of this split."""
 
@@ -76,9 +78,19 @@ BENCHMARKS = {
             parts.wemath,
             reported=("strict", "loose"),
             needs_judge=True,
+            by_rule=True,
         ),
         Benchmark("MathVista", "MathVista_MINI", "Math", 63.9, alone, needs_judge=True),
-        Benchmark("MathVerse", "MathVerse_MINI", "Math", 19.6, mathverse_fields, parts.mathverse, needs_judge=True),
+        Benchmark(
+            "MathVerse",
+            "MathVerse_MINI",
+            "Math",
+            19.6,
+            mathverse_fields,
+            parts.mathverse,
+            needs_judge=True,
+            by_rule=True,
+        ),
         Benchmark(
             "HallusionBench",
             "HallusionBench",
@@ -88,7 +100,7 @@ BENCHMARKS = {
             parts.hallusion,
             reported=("aAcc", "fAcc", "qAcc"),
         ),
-        Benchmark("AI2D", "AI2D_TEST", "Visual", 77.8, same_image),
+        Benchmark("AI2D", "AI2D_TEST", "Visual", 77.8, same_image, by_rule=True),
         Benchmark("MMMU", "MMMU_DEV_VAL", "Visual", 49.1, alone, split="validation"),
         Benchmark("MMStar", "MMStar", "Visual", 56.1, alone),
         Benchmark("OCRBench", "OCRBench", "Visual", 85.9, alone, judged=False),

@@ -7,7 +7,6 @@ from pathlib import Path
 from verl_vaopd.evaluation.benchmarks import BENCHMARKS
 from verl_vaopd.evaluation.manifest import write_json
 from verl_vaopd.evaluation.run import Settings, evaluate
-from verl_vaopd.evaluation.variants import Variants
 
 Candidates = dict[str, float]
 
@@ -32,12 +31,12 @@ def calibrate(settings: Settings, file: Path) -> list[str]:
     Raises:
         EvaluationError: as :func:`evaluate`.
     """
-    lines, chosen = [], Variants(calibrated=settings.checkpoint)
+    lines, chosen = [], replace(settings.variants, calibrated=settings.checkpoint)
     every: dict[str, Candidates] = {"WeMath": {}, "MathVerse": {}}
     for prompt in (None, "cot"):
         wording = replace(
             settings,
-            variants=Variants(mathverse_prompt=prompt),
+            variants=replace(settings.variants, mathverse_prompt=prompt),
             output=settings.output / ("plain" if prompt is None else prompt),
             benchmarks=tuple(b for b in settings.benchmarks if prompt is None or b.name == "MathVerse"),
         )

@@ -75,7 +75,7 @@ class Settings:
             name = argument.partition("=")[0].replace("_", "-")
             if name in UNSAFE_ARGUMENTS:
                 raise EvaluationError(f"{name} after --: {UNSAFE_ARGUMENTS[name]}")
-        need = [each.name for each in self.benchmarks if each.needs_judge]
+        need = [each.name for each in self.benchmarks if each.needs_judge and not self.variants.by_rule(each)]
         if need and not self.judge:
             raise EvaluationError(
                 f"{', '.join(need)} cannot be scored without a judge: give --judge-base-url and --judge, "
@@ -164,15 +164,16 @@ def judged(
     """
     if relay:
         relay.failures.clear()
-    verdicts, official = [], []
+    verdicts, official, by_rule = [], [], settings.variants.by_rule(benchmark)
     for journal in journals:
         answers = [journal.records.get(question["index"], {"prediction": FAILED}) for question in questions]
         try:
             reply = toolkit.call(
                 "score",
                 dataset=benchmark.dataset,
-                predictions=[answer["prediction"] for answer in answers],
-                judge_url=relay.url if relay and benchmark.judged else None,
+                predictions=[settings.variants.graded(answer["prediction"]) for answer in answers],
+                judge_url=relay.url if relay and not by_rule else None,
+                by_rule=by_rule,
                 workers=settings.workers,
                 folder=str(settings.output),
             )

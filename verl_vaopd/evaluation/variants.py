@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from verl_vaopd.grading.committed import committed_answer
 from verl_vaopd.serving import EvaluationError
 
 DEFAULT_FILE = Path("outputs/evaluation/calibration.json")
@@ -11,11 +12,18 @@ DEFAULT_FILE = Path("outputs/evaluation/calibration.json")
 
 @dataclass(frozen=True)
 class Variants:
-    """``wemath`` and ``mathverse`` name the parts whose mean is reported; ``mathverse_prompt`` null or "cot"."""
+    """``wemath`` and ``mathverse`` name the parts whose mean is reported; ``mathverse_prompt`` null or "cot".
+
+    ``answer``: what of an answer goes to the scorers, "first_committed" as the paper's appendix has it, or "whole".
+    ``scorers``: "released", WeMath, MathVerse, AI2D and OCRBench by rule and the others with the judge, as in the
+    authors' release; or "toolkit": the judge reads whatever rules cannot.
+    """
 
     wemath: tuple[str, ...] = ("strict", "loose")
     mathverse: tuple[str, ...] = ("all versions",)
     mathverse_prompt: str | None = None
+    answer: str = "first_committed"
+    scorers: str = "released"
     calibrated: str | None = None
     """The base checkpoint the choice was made on; None: the defaults."""
 
@@ -30,7 +38,18 @@ class Variants:
         """One line under every table."""
         prompt = "chain-of-thought wording" if self.mathverse_prompt else "plain wording"
         origin = f"calibrated on {self.calibrated}" if self.calibrated else "not calibrated"
-        return f"WeMath: {' + '.join(self.wemath)}; MathVerse: {' + '.join(self.mathverse)}, {prompt}; {origin}"
+        scored = f"answers: {self.answer.replace('_', ' ')}; scorers: {self.scorers}"
+        return (
+            f"WeMath: {' + '.join(self.wemath)}; MathVerse: {' + '.join(self.mathverse)}, {prompt}; {origin}; {scored}"
+        )
+
+    def by_rule(self, benchmark) -> bool:
+        """Whether the benchmark is scored without a judge."""
+        return not benchmark.judged or (self.scorers == "released" and benchmark.by_rule)
+
+    def graded(self, prediction: str) -> str:
+        """What of an answer the scorers are given."""
+        return committed_answer(prediction) if self.answer == "first_committed" else prediction
 
 
 def read_variants(path: Path) -> Variants:

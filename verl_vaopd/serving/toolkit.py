@@ -28,6 +28,7 @@ import pandas as pd  # noqa: E402
 from PIL import Image  # noqa: E402
 from vlmeval.dataset import build_dataset  # noqa: E402
 from vlmeval.dataset import image_base as toolkit_base  # noqa: E402
+from vlmeval.dataset.utils.mathverse import MathVerse_acc, post_check_score  # noqa: E402
 from vlmeval.dataset.utils.mathvista import post_check  # noqa: E402
 from vlmeval.smp import LMUDataRoot, dump, load  # noqa: E402
 
@@ -180,6 +181,17 @@ def mathvista(dataset, table: pd.DataFrame, file: str, judge: dict) -> tuple[lis
 
 
 def mathverse(dataset, table: pd.DataFrame, file: str, judge: dict) -> tuple[list[dict], dict]:
+    """Without a judge by the toolkit's rule: what was given as the answer is the truth, letter by letter."""
+    if judge["model"] == NO_JUDGE:
+        scored = file.replace(".tsv", "_score.tsv")
+        by_rule = table.assign(extract=table["prediction"])
+        by_rule["score"] = [int(post_check_score(row)) for _, row in by_rule.iterrows()]
+        dump(by_rule, scored)
+        report = MathVerse_acc(scored)
+        rows = [
+            {"correct": bool(right), "unparsed": False, "unread": False, "log": "by rule"} for right in by_rule["score"]
+        ]
+        return rows, {version: float(value) for version, value in zip(report["split"], report["Overall"], strict=True)}
     report = dataset.evaluate(file, **judge)
     judged = load(file.replace(".tsv", f"_{judge['model']}_score.tsv"))
     rows = [
@@ -218,11 +230,13 @@ SCORERS: dict[str, Callable] = {
 }
 
 
-def score(dataset: str, predictions: list[str], judge_url: str | None, workers: int, folder: str):
+def score(
+    dataset: str, predictions: list[str], judge_url: str | None, workers: int, folder: str, by_rule: bool = False
+):
     """Verdicts of one pass, in the order of the questions, and the toolkit's own figures to check against.
 
     A verdict: ``correct``; ``unparsed``, no answer could be read even by the judge; ``unread``, rules could not read it
-    and there is no judge; ``log``.
+    and there is no judge, which counts as wrong where scores are ``by_rule``; ``log``.
     """
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         os.environ.pop(name, None)  # the judge's relay is on loopback
@@ -236,6 +250,8 @@ def score(dataset: str, predictions: list[str], judge_url: str | None, workers: 
         file = f"{place}/pass_{dataset}.tsv"
         dump(table, file)
         rows, official = SCORERS[dataset](opened, table, file, judge)
+    if by_rule:
+        rows = [{**row, "unread": False} for row in rows]
     return {"verdicts": rows, "official": official}
 
 
