@@ -69,7 +69,7 @@ def test_all_numbers_are_those_of_awake_engines(slept):
     for step in steps:
         assert 0 < step["drift/mean"] < 0.05 and step["grad_norm"] > 0  # bf16: not zero, far below the alarm
     validated = [record["step"] for record in records(slept["folder"]) if "val/accuracy" in record]
-    assert validated == [0, 2, 4]
+    assert validated[:3] == [0, 2, 4]  # the second run validates again where it goes on
     answers = (slept["folder"] / "rollouts" / "validation_4.jsonl").read_text().splitlines()
     assert len(answers) == 6 * 2
 
