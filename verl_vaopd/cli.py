@@ -13,6 +13,7 @@ COMMANDS = {
     "compare": ("verl_vaopd.evaluation.compare", "paired differences of two evaluations, with intervals"),
     "doctor": ("verl_vaopd.doctor", "check this machine; each failed line says how to mend it"),
     "selfcheck": ("verl_vaopd.selfcheck.__main__", "run kernels, losses and engines on tiny models against references"),
+    "export": ("verl_vaopd.student.export", "write the student of a checkpoint as one Hugging Face folder"),
     "report": ("verl_vaopd.diagnostics.__main__", "the paper's figures for your runs, and one page of them"),
     "tiny": ("verl_vaopd.tiny.__main__", "make the tiny teacher, student and data of the CPU recipe"),
 }

@@ -21,7 +21,10 @@ from verl_vaopd.student.engine import StudentEngine
 FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
 
 
-def build(folder: Path) -> StudentEngine:
+WHOLE = ("model", "optimizer", "extra", "hf_model")
+
+
+def build(folder: Path, save_contents=WHOLE) -> StudentEngine:
     """With AdamW and a schedule that no two steps share."""
     engine = StudentEngine(
         HFModelConfig(path=f"{folder}/student", override_config={"attn_implementation": "sdpa"}),
@@ -29,7 +32,7 @@ def build(folder: Path) -> StudentEngine:
         FSDPOptimizerConfig(  # no clipping: the norm's rounding hangs on the ranks
             lr=1e-2, lr_scheduler_type="cosine", lr_warmup_steps=2, total_training_steps=9, clip_grad=1e9
         ),
-        CheckpointConfig(save_contents=["model", "optimizer", "extra", "hf_model"]),
+        CheckpointConfig(save_contents=list(save_contents)),
     )
     engine.initialize()
     return engine
