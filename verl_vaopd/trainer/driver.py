@@ -23,13 +23,14 @@ from verl_vaopd.runlog.token_log import TokenLog
 from verl_vaopd.settings.config import VAOPDConfig
 from verl_vaopd.trainer import checkpoints
 from verl_vaopd.trainer.alarms import StepAlarms
+from verl_vaopd.trainer.profiling import Profiling, nsight_settings
 from verl_vaopd.trainer.step import TrainingStep
 from verl_vaopd.trainer.validation import Validation
 from verl_vaopd.trainer.workers import TeacherWorker, VAOPDWorker, hidden_states_stay
 
 
 @register_trainer("vaopd")
-class VAOPDTrainer(Validation, TrainingStep, PPOTrainerSync):
+class VAOPDTrainer(Validation, Profiling, TrainingStep, PPOTrainerSync):
     """Synchronous training on verl's trainer: sample, score the views, weigh, update, sync.
 
     Built by :mod:`verl_vaopd.launch.task_runner`, which leaves ``trainer.v1.trainer_mode`` at "sync": under any other
@@ -95,10 +96,14 @@ class VAOPDTrainer(Validation, TrainingStep, PPOTrainerSync):
         self.teacher_wg = RayWorkerGroup(
             resource_pool=self.resource_pool_manager.get_resource_pool(Role.TeacherModel),
             ray_cls_with_init=RayClassWithInitArgs(
-                cls=ray.remote(TeacherWorker), config=self.vaopd, vocab_size=len(self.tokenizer)
+                cls=ray.remote(TeacherWorker),
+                config=self.vaopd,
+                vocab_size=len(self.tokenizer),
+                profiler=omega_conf_to_dataclass(self.config.actor_rollout_ref.actor.profiler),
             ),
             device_name=self.config.trainer.device,
             name_prefix="teacher_",
+            **nsight_settings(self.config),
         )
         self.teacher_wg.reset()
 

@@ -10,6 +10,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.device import get_device_id, get_device_name
 from verl.utils.memory_utils import aggressive_empty_cache
+from verl.utils.profiler import DistProfiler, ProfilerConfig
 from verl.workers.config import HFModelConfig, TrainingWorkerConfig
 from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 
@@ -87,7 +88,8 @@ class StudentTrainingWorker(TrainingWorker):
 class TeacherWorker(TrainingWorker):
     """Frozen teacher on its own FSDP2 shards; built beside the student's worker or in a pool of its own."""
 
-    def __init__(self, config: VAOPDConfig, vocab_size: int):
+    def __init__(self, config: VAOPDConfig, vocab_size: int, profiler: ProfilerConfig | None = None):
+        """``profiler``: of the worker's own; none where its process is the student's, which is recorded as one."""
         init_process_group()
         teacher = config.teacher
         super().__init__(
@@ -101,6 +103,7 @@ class TeacherWorker(TrainingWorker):
                 engine_config=teacher.engine_config(),
                 optimizer_config=None,
                 checkpoint_config=None,
+                profiler_config=profiler,
             )
         )
         self.engine.vocab_size = vocab_size
@@ -108,6 +111,7 @@ class TeacherWorker(TrainingWorker):
         self.engine.method = method_of(config)
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="train"))
+    @DistProfiler.annotate(color="olive", role="teacher_score")
     def score_views(self, data: TensorDict) -> TensorDict:
         """:meth:`score`, in host memory: what goes to TransferQueue."""
         return self.score(data).cpu()
@@ -157,6 +161,7 @@ class VAOPDWorker(ActorRolloutRefWorker):
         aggressive_empty_cache()  # as the host at its end, before vLLM measures what is free: the teacher came after it
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="teacher"))
+    @DistProfiler.annotate(color="olive", role="teacher_score")
     def score_views(self, data: TensorDict) -> TensorDict:
         """As :meth:`TeacherWorker.score_views`; hidden states stay in this process where its student trains on the same
         rows (see :func:`hidden_states_stay`)."""
