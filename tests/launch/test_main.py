@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
@@ -127,6 +130,26 @@ def test_a_check_of_settings_prints_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     check(config(tmp_path), dry_run=True)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("options", [{}, {"runtime_env": {"nsight": {"trace": "cuda"}}}])
+def test_the_driver_starts_under_nsys_where_the_host_asks_for_it(options, tmp_path, monkeypatch):
+    """As verl.trainer.main_ppo.run_ppo does on a GPU with global_profiler.tool=nsys."""
+
+    def host(_, task_runner_class):
+        driver = task_runner_class.options(**options) if options else task_runner_class
+        driver.remote()
+
+    seen = []
+    runner = SimpleNamespace(options=lambda **given: seen.append(given) or mock.Mock())
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("verl.trainer.main_ppo.run_ppo", host)
+    monkeypatch.setattr("verl_vaopd.launch.task_runner.VAOPDTaskRunner", runner)
+    monkeypatch.setattr("verl_vaopd.launch.watch.Watch", mock.Mock())
+    (tmp_path / "run").mkdir()
+    main.run_on_ray(config(tmp_path))
+    signal.signal(signal.SIGTERM, handler)
+    assert seen == [{"name": "vaopd_driver", **options}]
 
 
 def test_ray_is_the_named_cluster_or_one_of_the_runs_own():

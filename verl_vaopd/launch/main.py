@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from types import SimpleNamespace
 
 from verl_vaopd.checks.start import check
@@ -103,18 +104,22 @@ def run_on_ray(config) -> None:
         time.sleep(1)  # for the terminal, which follows that file
         os._exit(FAILED)
 
-    def start_driver():
+    def start_driver(**options):
         """Called by the host when Ray is up; from then on SIGTERM, which Ray has taken, is answered here."""
         signal.signal(signal.SIGTERM, lambda *_: request_stop(output_dir))
-        driver = VAOPDTaskRunner.options(name="vaopd_driver").remote()
+        driver = VAOPDTaskRunner.options(name="vaopd_driver", **options).remote()
         watches.append(Watch(driver))
         return driver
+
+    def with_options(**options):
+        """The host asks so for a driver under nsys."""
+        return SimpleNamespace(remote=partial(start_driver, **options))
 
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # of workers' lines, which go to a file
     hangs = HangWatch(output_dir, end_hung)
     try:
         with hangs:
-            run_ppo(config, task_runner_class=SimpleNamespace(remote=start_driver))
+            run_ppo(config, task_runner_class=SimpleNamespace(remote=start_driver, options=with_options))
     except ray.exceptions.RayError as error:
         if hangs.hung:
             raise hangs.hung from error
