@@ -180,3 +180,12 @@ def test_setup_shows_stages_and_keeps_the_rest_for_its_log(tmp_path, fails):
         assert result.returncode == 0
         assert lines[3:] == ["setup:   Installed 2 packages in 5ms", f"setup: ready: {venv}"]
         assert " + torch==2.11.0" in log
+
+
+@pytest.mark.parametrize("pattern", [r"\]\(([^)]+)\)", r"`([^`\n]+)`", r"^(#+) ", r"^\| `([^`]+)`"])
+def test_the_chinese_readme_says_what_the_english_one_does(pattern):
+    """The same links, code, headings and rows; each links to the other."""
+    english, chinese = (
+        sorted(re.findall(pattern, (ROOT / name).read_text(), re.MULTILINE)) for name in ("README.md", "README_zh.md")
+    )
+    assert [each for each in english if each != "README_zh.md"] == [each for each in chinese if each != "README.md"]
