@@ -34,7 +34,7 @@ def tiny_folder() -> Path:
     return TINY
 
 
-def run_ranks(module: str, worlds: tuple[int, ...], folder: Path) -> None:
+def run_ranks(module: str, worlds: tuple[int, ...], folder: Path, timeout: int = 300) -> None:
     """``python -m module RANK WORLD FOLDER`` for every rank of every world, all at once."""
     ranks = [
         subprocess.Popen(
@@ -47,7 +47,7 @@ def run_ranks(module: str, worlds: tuple[int, ...], folder: Path) -> None:
         for world in worlds
         for rank in range(world)
     ]
-    logs = [rank.communicate(timeout=300)[0] for rank in ranks]
+    logs = [rank.communicate(timeout=timeout)[0] for rank in ranks]
     assert all(rank.returncode == 0 for rank in ranks), "\n".join(log[-3000:] for log in logs)
 
 

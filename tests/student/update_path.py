@@ -45,7 +45,7 @@ def nested(rows):
 
 
 def checkpoint(folder: str, model: str, case: dict) -> str:
-    return f"{folder}/{case.get('models', '')}{model}"
+    return f"{folder}/{case.get('models', '')}{case.get(model, model)}"
 
 
 def build_student(folder: str, case: dict) -> StudentTrainingWorker:
@@ -57,7 +57,7 @@ def build_student(folder: str, case: dict) -> StudentTrainingWorker:
             model_config=HFModelConfig(
                 path=checkpoint(folder, "student", case),
                 load_tokenizer=False,
-                override_config=OVERRIDE,
+                override_config=case.get("override", OVERRIDE),
                 use_remove_padding=True,
                 enable_gradient_checkpointing=case.get("checkpointing", False),
             ),
@@ -86,7 +86,7 @@ def build_student(folder: str, case: dict) -> StudentTrainingWorker:
 def build_teacher(folder: str, case: dict) -> TeacherEngine:
     path = checkpoint(folder, "teacher", case)
     config = TeacherConfig(path=path, dtype=case.get("dtype", "fp32")).engine_config()
-    model = HFModelConfig(path=path, load_tokenizer=False, override_config=OVERRIDE)
+    model = HFModelConfig(path=path, load_tokenizer=False, override_config=case.get("override", OVERRIDE))
     teacher = TeacherEngine(model, config, None, CheckpointConfig())
     teacher.initialize()
     return teacher
