@@ -87,13 +87,8 @@ launch() {
     show "$vaopd" train "${options[@]}" "${arguments[@]}"
     echo
     "$VAOPD_VENV/bin/verl-vaopd" train --dry-run "${arguments[@]}"
-    case "$method" in
-      opd | vaopd | gkd)
-        printf '\nplan:\n'
-        "$VAOPD_VENV/bin/verl-vaopd" plan "$script" --gpu "${GPU:-a100-80g}" "${own_overrides[@]}"
-        ;;
-      *) printf '\nplan: made for opd, vaopd and gkd only\n' ;;
-    esac
+    printf '\nplan:\n'
+    "$VAOPD_VENV/bin/verl-vaopd" plan "$script" --gpu "${GPU:-a100-80g}" "${own_overrides[@]}"
     return
   fi
   ulimit -Sn "$(ulimit -Hn)" || true # Ray opens many files

@@ -86,6 +86,6 @@ def test_method_recipe_dry_runs(warm, tmp_path):
         assert shown in tiny.stdout
     gpu = run("bash", "recipes/table1/offpolicy_kd.sh", "--dry-run", DATA_DIR=str(tmp_path / "data"), **env)
     assert gpu.returncode == 0, gpu.stdout
-    for shown in ("verl-vaopd answers", "not here yet, so not checked: vaopd.answers", "plan: made for opd, vaopd"):
+    for shown in ("verl-vaopd answers", "not here yet, so not checked: vaopd.answers", "plan:", "It fits."):
         assert shown in gpu.stdout
     assert not list(tmp_path.iterdir())

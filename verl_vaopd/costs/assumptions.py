@@ -8,7 +8,7 @@ class Implementation:
     """How teacher and student run."""
 
     name: str
-    views: int
+    teacher_views: int
     """Views of each image that the teacher scores."""
     shared_prompt: bool
     """Image and prompt are run once per prompt (and view), not once per rollout."""
@@ -18,15 +18,21 @@ class Implementation:
     """The teacher's shards wait in host memory outside its phase."""
     chunk_rows: int
     """Response tokens whose logits (held logits: whose fp32 softmaxes) are formed at a time."""
+    student_views: int = 1
+    """Views of each image under which the student learns."""
+    distils: bool = True
+    """The loss is over the vocabulary of both models; else on the log-probabilities of the sampled tokens."""
+    rewarded: bool = False
+    """Both."""
 
 
 VA_OPD = Implementation(
-    "VA-OPD, this project", views=2, shared_prompt=True, held_logits=False, teacher_offload=True, chunk_rows=832
+    "VA-OPD, this project", teacher_views=2, shared_prompt=True, held_logits=False, teacher_offload=True, chunk_rows=832
 )
-ONE_VIEW = replace(VA_OPD, name="Standard OPD, this project", views=1)
+ONE_VIEW = replace(VA_OPD, name="Standard OPD, this project", teacher_views=1)
 STANDARD_OPD = Implementation(
     "Standard OPD, usual implementation",
-    views=1,
+    teacher_views=1,
     shared_prompt=False,
     held_logits=True,
     teacher_offload=False,
@@ -61,8 +67,8 @@ NOTES = (
     "One image per prompt; the pixelated view has its size.",
     "Siblings decode on one vLLM replica (tensor parallel 1), their prompt is prefilled once. vLLM sleeps outside "
     "generation.",
-    "Memory is the sum of a phase's parts as if all stood at once: an upper bound of what is counted. Not counted: "
-    "CUDA contexts, NCCL buffers, fragmentation.",
+    "Memory is what a phase holds at its fullest moment. Not counted: CUDA contexts, NCCL buffers, work space of "
+    "kernels, fragmentation.",
     "Not in the prediction: driver, data loading, image processing, rewards, the way through TransferQueue, vLLM's "
     "waking and sleeping, validation, checkpoints.",
 )

@@ -24,6 +24,11 @@ class TextShape:
     head_dim: int
 
     @property
+    def kv_width(self) -> int:
+        """Width of all keys, and of all values, of a token."""
+        return self.num_key_value_heads * self.head_dim
+
+    @property
     def layer_matrix(self) -> int:
         """Weights of one layer's matrices: q and o [h, heads d], k and v [h, kv heads d], gate, up and down [h, i]."""
         attention = 2 * (self.num_attention_heads + self.num_key_value_heads) * self.head_dim
@@ -72,11 +77,6 @@ class TextShape:
         heads = self.num_attention_heads + self.num_key_value_heads
         return 6 * self.hidden_size + 4 * heads * self.head_dim + 4 * self.intermediate_size
 
-    @property
-    def widest_activations(self) -> int:
-        """Elements per token at the widest point of a forward without gradient: residual, its norm, 3 i of the MLP."""
-        return 2 * self.hidden_size + 3 * self.intermediate_size
-
 
 @dataclass(frozen=True)
 class VisionShape:
@@ -121,15 +121,19 @@ class VisionShape:
         return 1 + len(self.deepstack_visual_indexes)
 
     @property
+    def block_parameters(self) -> int:
+        """The matrices of a block, their biases, two norms (weight and bias)."""
+        return self.block_matrix + 5 * self.hidden_size + self.intermediate_size + 4 * self.hidden_size
+
+    @property
     def parameters(self) -> int:
-        """All weights, with biases, norms (weight and bias) and position embeddings."""
-        h, i, merged = self.hidden_size, self.intermediate_size, self.merge * self.hidden_size
+        """All weights, with biases, norms and position embeddings."""
+        h, merged = self.hidden_size, self.merge * self.hidden_size
         embed = self.patch_matrix + h + self.num_position_embeddings * h
-        block = self.block_matrix + (4 * h + i + h) + 4 * h  # biases, then two norms
         merger = self.merger_matrix + merged + self.out_hidden_size
         # The last merger norms single patches, the deepstack mergers norm m of them together.
         norms = 2 * h + len(self.deepstack_visual_indexes) * 2 * merged
-        return embed + self.depth * block + self.mergers * merger + norms
+        return embed + self.depth * self.block_parameters + self.mergers * merger + norms
 
     @property
     def linear_flops(self) -> float:

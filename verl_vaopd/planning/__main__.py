@@ -8,11 +8,10 @@ from collections.abc import Iterator, Sequence
 
 from verl_vaopd.costs.devices import DEVICES
 from verl_vaopd.planning import memory
-from verl_vaopd.planning.checkpoints import checkpoint_bytes, kept_at_most
+from verl_vaopd.planning.course import CHECKPOINT_WRITE, Course, course_of
 from verl_vaopd.planning.memory import PhaseMemory, Settings
+from verl_vaopd.planning.recipe import composed, settings
 
-CHECKPOINT_WRITE = 1e9
-"""Assumed bytes/s at which a checkpoint is written."""
 MENDS = {
     "generation": "lower actor_rollout_ref.rollout.gpu_memory_utilization (to {share:.2f}), or offload: "
     "vaopd.teacher.param_offload=true, actor_rollout_ref.actor.fsdp_config.optimizer_offload=true",
@@ -20,6 +19,8 @@ MENDS = {
     "(vaopd.teacher.placement=separate)",
     "student": "lower actor_rollout_ref.actor.ppo_max_token_len_per_gpu, switch on "
     "actor_rollout_ref.model.enable_gradient_checkpointing, or raise ulysses_sequence_parallel_size",
+    "fine-tuning": "lower actor_rollout_ref.actor.ppo_max_token_len_per_gpu, or switch on "
+    "actor_rollout_ref.model.enable_gradient_checkpointing",
     "optimiser": "vaopd.teacher.param_offload=true",
     "weights to vLLM": "lower actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes",
 }
@@ -29,8 +30,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="verl-vaopd plan",
         description="Print memory per phase and GPU, step time, run time and disk of a recipe; refuse what cannot fit.",
-        epilog="Exit code 0: it fits; 1: it does not; 2: it cannot be planned. Memory is an upper bound of what is "
-        "counted, seconds are the prediction of a roofline: docs/planning.md tells what is assumed.",
+        epilog="Exit code 0: it fits; 1: it does not; 2: it cannot be planned. Memory is the most that the settings "
+        "allow, seconds are the prediction of a roofline: docs/planning.md tells what is assumed.",
     )
     parser.add_argument("recipe", help="a recipe's path or name, such as vaopd_8b_2b_geo3k")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="hydra overrides, as for the recipe")
@@ -69,18 +70,55 @@ def misfits(phases: list[PhaseMemory], settings: Settings, capacity: float) -> I
 
 
 def memory_table(phases: list[PhaseMemory], seconds: dict[str, float], capacity: float) -> Iterator[str]:
-    groups = {"generation": ["generation: prefill", "generation: decode"], "weights to vLLM": ["weight sync"]}
+    """Lines; ``seconds``: of the phases that a step has."""
+    names = {
+        "generation": ("generation: prefill", "generation: decode"),
+        "fine-tuning": ("student",),
+        "weights to vLLM": ("weight sync",),
+    }
     yield f"  {'phase':<16} {'GB a GPU':>8} {'seconds':>8}   largest parts, GB"
     for phase in phases:
-        taken = sum(seconds[name] for name in groups.get(phase.name, [phase.name]))
+        taken = [seconds[name] for name in names.get(phase.name, (phase.name,)) if name in seconds]
+        shown = f"{sum(taken):.2f}" if taken else "-"
         parts = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in phase.largest(4))
         mark = "!" if phase.total > capacity else " "
-        yield f" {mark}{phase.name:<16} {phase.total / 1e9:>8.1f} {taken:>8.2f}   {parts}"
+        yield f" {mark}{phase.name:<16} {phase.total / 1e9:>8.1f} {shown:>8}   {parts}"
 
 
 def hours(seconds: float) -> str:
     """Such as ``4.7 h`` or ``12 min``."""
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
+
+
+def run_facts(each: Settings, course: Course, lengths: dict[str, float]) -> Iterator[tuple[str, str]]:
+    """How long the run takes, what it writes."""
+    needs = each.needs
+    if needs.trains and not needs.samples:
+        answers = course.rows * each.rollouts
+        yield "before it", f"verl-vaopd answers: {answers:,} answers of the teacher, in no figure here"
+    if needs.trains:
+        yield (
+            "step",
+            f"{course.step:.1f} s: {each.prompts} prompts x {each.rollouts} "
+            f"{'rollouts' if needs.samples else 'answers'} of {lengths['response_mean']:.0f} tokens on average, the "
+            f"longest {each.response_limit:,}",
+        )
+    parts = []
+    if needs.trains:
+        parts.append(f"{course.steps:,} steps {hours(course.steps * course.step)}")
+    parts.append(
+        f"{course.validations} validation{'s' * (course.validations > 1)} of {course.problems} problems "
+        f"{hours(course.validations * course.validation)}"
+    )
+    if course.saves:
+        parts.append(f"{course.saves} checkpoints {hours(course.writing)} at {CHECKPOINT_WRITE / 1e9:.0f} GB/s")
+    yield "run", f"{hours(course.total)}: {', '.join(parts)}"
+    if course.saves:
+        yield (
+            "disk",
+            f"{course.disk / 1e9:.0f} GB: {course.kept} checkpoints of {course.checkpoint / 1e9:.0f} GB, one more "
+            "while it is written, the exported student",
+        )
 
 
 def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
@@ -89,62 +127,39 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     Raises:
         ValueError: the recipe cannot be planned.
     """
-    from verl_vaopd.costs.workload import Workload
-    from verl_vaopd.planning.recipe import composed, settings, training_rows, usual_step
-    from verl_vaopd.settings.compose import planned_steps
-
     config = composed(args.recipe, args.overrides, **node_environment(args.gpus))
-    each, device = settings(config), DEVICES[args.gpu]
-    trainer, rollout = config.trainer, config.actor_rollout_ref.rollout
+    each, device, trainer = settings(config), DEVICES[args.gpu], config.trainer
     phases = memory.phases(each, device.memory)
-
     lengths = {
         "prompt_tokens": min(args.prompt_tokens, each.prompt_limit),
         "response_mean": min(args.response_mean, each.response_limit),
         "response_longest": each.response_limit,
     }
-    network = args.network_gbit / 8 * 1e9
-    seconds = usual_step(
-        each, device, Workload(prompts=each.prompts, rollouts=each.rollouts, **lengths), trainer.nnodes, network
-    )
-    step = sum(seconds.values())
-    steps = planned_steps(config, training_rows(config))
-    checkpoint = checkpoint_bytes(each.student)
-    saves = 0 if trainer.save_freq < 1 else math.ceil(steps / trainer.save_freq)
-    checks = (0 if trainer.test_freq < 1 else math.ceil(steps / trainer.test_freq)) + bool(trainer.val_before_train)
-    problems = config.data.val_max_samples if config.data.val_max_samples > 0 else 200
-    held_out = Workload(prompts=problems, rollouts=rollout.val_kwargs.n, **lengths)
-    validation = usual_step(each, device, held_out, trainer.nnodes, network)
-    validation = sum(time for name, time in validation.items() if name.startswith(("generation", "teacher")))
-    total = steps * step + checks * validation + saves * checkpoint / CHECKPOINT_WRITE
-
-    kept = kept_at_most(saves, trainer.max_actor_ckpt_to_keep)
-    disk = (kept + 1) * checkpoint + 4 * each.student.total
+    course = course_of(config, each, device, lengths, args.network_gbit / 8 * 1e9)
     sequences = memory.vllm_parts(each, device.memory)["vLLM keys and values"] / memory.sequence_bytes(each)
     replicas = each.gpus // each.tensor_parallel
+    asked = [f"a validation {math.ceil(course.problems * course.samples / replicas)}"]
+    if each.needs.samples:
+        asked.insert(0, f"a step has {math.ceil(each.prompts * each.rollouts / replicas)}")
     largest = max(phases, key=lambda phase: phase.total)
-    pool = "" if each.colocated else f", and {each.teacher_gpus} of the teacher's own"
-    sequence_limit = each.prompt_limit + each.response_limit
+    loaded = f"{each.student.total / 1e9:.1f} B parameters"
+    if each.needs.teacher_views:
+        loaded = f"{each.teacher.total / 1e9:.1f} B to {loaded}"
+    own_pool = each.needs.teacher_views and not each.colocated
+    pool = f", and {each.teacher_gpus} of the teacher's own" if own_pool else ""
     offloaded = memory.host_bytes(each, trainer.n_gpus_per_node)
     facts = {
         "largest phase": f"{largest.name}, {largest.total / 1e9:.1f} of {device.memory / 1e9:.0f} GB",
-        "vLLM": f"{sequences:.0f} sequences of {sequence_limit:,} tokens at once on a replica; "
-        f"a step has {math.ceil(each.prompts * each.rollouts / replicas)}, "
-        f"a validation {math.ceil(problems * held_out.rollouts / replicas)}",
+        "vLLM": f"{sequences:.0f} sequences of {each.prompt_limit + each.response_limit:,} tokens at once on a "
+        f"replica; {', '.join(asked)}",
         "host memory": f"{offloaded / 1e9:.0f} GB a node offloaded, beside Ray's object store and the loaders",
-        "step": f"{step:.1f} s: {each.prompts} prompts x {each.rollouts} rollouts of {lengths['response_mean']:.0f} "
-        f"tokens on average, the longest {each.response_limit:,}",
-        "run": f"{hours(total)}: {steps:,} steps {hours(steps * step)}, {checks} validations of {problems} problems "
-        f"{hours(checks * validation)}, {saves} checkpoints {hours(saves * checkpoint / CHECKPOINT_WRITE)} at "
-        f"{CHECKPOINT_WRITE / 1e9:.0f} GB/s",
-        "disk": f"{disk / 1e9:.0f} GB: {kept} checkpoints of {checkpoint / 1e9:.0f} GB, one more while it "
-        "is written, the exported student",
+        **dict(run_facts(each, course, lengths)),
     }
     lines = [
-        f"{trainer.experiment_name}: {each.teacher.total / 1e9:.1f} B to {each.student.total / 1e9:.1f} B parameters, "
-        f"{each.gpus} x {device.name} on {trainer.nnodes} node{'s' * (trainer.nnodes > 1)}{pool}",
+        f"{trainer.experiment_name}: {loaded}, {each.gpus} x {device.name} on {trainer.nnodes} "
+        f"node{'s' * (trainer.nnodes > 1)}{pool}",
         "",
-        *memory_table(phases, seconds, device.memory),
+        *memory_table(phases, course.seconds, device.memory),
         "",
         *(f"  {name:<18} {text}" for name, text in facts.items()),
     ]

@@ -1,20 +1,21 @@
 """The most memory each phase of a recipe can need on one GPU, part by part, in bytes.
 
 :class:`~verl_vaopd.costs.step.Step` predicts a usual step. Here every micro-batch is as large as the settings
-allow: filled to its token budget, with as many image tokens as the prompts of a rank can have. Parts of a phase are
-added up as if all stood at once.
+allow: filled to its token budget, with as many image tokens as the prompts of a rank can have. A phase is given by the
+moment at which it holds most.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from verl_vaopd.costs.held import COPIES, Loss, MicroBatch, Parts, fullest, student_moments, teacher_moments
 from verl_vaopd.costs.shapes import BF16, FP32, ModelShape
+from verl_vaopd.planning.needs import Needs
 
 RESERVE = 4e9
-"""Assumed, not measured: CUDA contexts of trainer and vLLM, NCCL's buffers, fragmentation."""
+"""Assumed, not measured: CUDA contexts of trainer and vLLM, NCCL's buffers, work space of kernels, fragmentation."""
 VLLM_WORK = 4e9
 """Assumed, not measured: what vLLM needs beside weights and keys and values: activations, sampling, CUDA graphs."""
-BLOCK_ROWS = 64  # rows whose fp32 softmaxes the fused loss holds at a time
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,6 @@ class Settings:
     response_limit: int
     student_tokens: int
     teacher_tokens: int
-    views: int
     sequence_parallel: int
     checkpointing: bool
     student_offload: bool
@@ -46,6 +46,11 @@ class Settings:
     chunk_rows: int
     sync_bucket: float
     """Bytes of the buffer through which weights go to vLLM."""
+    needs: Needs = field(default_factory=Needs)
+    held_out: int = 0
+    """Rollouts of a validation, all of which the teacher scores under two views."""
+    whole_distributions: bool = False
+    """``vaopd.score=distribution``: logits of both views are formed together."""
 
     @property
     def rank_rollouts(self) -> int:
@@ -53,23 +58,31 @@ class Settings:
         return math.ceil(self.prompts * self.rollouts / max(1, self.gpus // self.sequence_parallel))
 
     def rank_prompts(self, rollouts: int) -> int:
-        """At most this many prompts do ``rollouts`` consecutive rollouts, siblings together, come from."""
+        """At most this many prompts are run for ``rollouts`` consecutive rollouts, siblings together."""
+        if self.needs.fine_tunes:
+            return rollouts
         whole, rest = divmod(rollouts, self.rollouts)
-        return min(self.prompts, whole + (1 + (rest > 1) if rest else 0))
+        return whole + (1 + (rest > 1) if rest else 0)
 
-    def batch(self, budget: int, rollouts: int, views: int) -> tuple[int, int]:
-        """Tokens and patch tokens (decoder tokens that are image) of the largest micro-batch."""
-        prompts = self.rank_prompts(rollouts) * self.prompt_limit
-        tokens = min(budget, views * (prompts + rollouts * self.response_limit))
-        return tokens, min(tokens, views * prompts)
+    def batch(self, model: ModelShape, budget: int, rollouts: int, views: int, ranks: int = 1) -> MicroBatch:
+        """The largest micro-batch of ``budget`` tokens over ``ranks`` sequence-parallel ranks, on one of them."""
+        prompts = self.rank_prompts(rollouts)
+        image, response = views * prompts * self.prompt_limit, views * rollouts * self.response_limit
+        tokens = min(budget, image + response)
+        return MicroBatch(
+            tokens=tokens / ranks,
+            patches=min(tokens, image) * model.vision.merge,  # the vision tower runs whole on every rank
+            rows=min(tokens, response) / ranks,
+            keys=(min(tokens, response) + views * (rollouts - prompts) * self.prompt_limit) / ranks,
+        )
 
 
 @dataclass(frozen=True)
 class PhaseMemory:
-    """A phase, on which GPUs it runs, and its parts in bytes."""
+    """A phase and its parts in bytes."""
 
     name: str
-    parts: dict[str, float]
+    parts: Parts
 
     @property
     def total(self) -> float:
@@ -81,19 +94,21 @@ class PhaseMemory:
 
 
 def phases(plan: Settings, memory: float) -> list[PhaseMemory]:
-    """Every phase of a step; ``memory``: bytes of one GPU.
+    """Every phase of a run; ``memory``: bytes of one GPU.
 
     Raises:
         ValueError: vLLM's share does not hold the student and one sequence of full length.
     """
-    student = [
-        PhaseMemory("generation", _between(plan) | vllm_parts(plan, memory)),
-        PhaseMemory("student", _student(plan)),
-        PhaseMemory("optimiser", _updating(plan) | {"temporaries of AdamW": FP32 * plan.student.total / plan.gpus}),
-        PhaseMemory("weights to vLLM", _weight_sync(plan)),
-    ]
-    student.insert(1, PhaseMemory("teacher", (_between(plan) if plan.colocated else {}) | _teacher(plan)))
-    return [PhaseMemory(phase.name, phase.parts | {"reserve (assumed)": RESERVE}) for phase in student]
+    found = {"generation": _between(plan) | vllm_parts(plan, memory)}
+    if plan.needs.teacher_views:
+        found["teacher"] = (_between(plan) if plan.colocated else {}) | _teacher(plan)
+    if plan.needs.trains:
+        shard = FP32 * plan.student.total / plan.gpus
+        found["fine-tuning" if plan.needs.fine_tunes else "student"] = _student(plan)
+        held = _updating(plan) | _hidden_states(plan, _student_batch(plan))
+        found["optimiser"] = held | {"temporaries of AdamW": shard}
+    found["weights to vLLM"] = _weight_sync(plan)
+    return [PhaseMemory(name, parts | {"reserve (assumed)": RESERVE}) for name, parts in found.items()]
 
 
 def sequence_bytes(plan: Settings) -> float:
@@ -101,7 +116,7 @@ def sequence_bytes(plan: Settings) -> float:
     return plan.student.text.kv_bytes * (plan.prompt_limit + plan.response_limit) / plan.tensor_parallel
 
 
-def vllm_parts(plan: Settings, memory: float) -> dict[str, float]:
+def vllm_parts(plan: Settings, memory: float) -> Parts:
     """How vLLM divides its share of the GPU."""
     weights = BF16 * plan.student.total / plan.tensor_parallel
     cache = plan.vllm_share * memory - weights - VLLM_WORK
@@ -120,82 +135,70 @@ def host_bytes(plan: Settings, gpus_per_node: int) -> float:
     per_gpu = 0.0
     if plan.student_offload:
         per_gpu += FP32 * plan.student.total / plan.gpus
-    if plan.optimizer_offload:
+    if plan.optimizer_offload and plan.needs.steps_on_rollouts:
         per_gpu += 2 * FP32 * plan.student.total / plan.gpus
-    if plan.teacher_offload:
+    if plan.teacher_offload and plan.needs.teacher_views:
         per_gpu += BF16 * plan.teacher.total / plan.teacher_gpus
     return per_gpu * gpus_per_node
 
 
-def _between(plan: Settings) -> dict[str, float]:
+def _between(plan: Settings) -> Parts:
     """What is on the student's GPUs outside its own phases."""
-    parts = {"teacher head": BF16 * plan.teacher.head_size}
+    parts = {}
+    if plan.needs.distils:
+        parts["teacher head"] = BF16 * plan.teacher.head_size
     if not plan.student_offload:
         parts["student weights"] = FP32 * plan.student.total / plan.gpus
-    if not plan.optimizer_offload:
+    if plan.needs.steps_on_rollouts and not plan.optimizer_offload:
         parts["AdamW states"] = 2 * FP32 * plan.student.total / plan.gpus
-    if plan.colocated and not plan.teacher_offload:
+    if plan.needs.teacher_views and plan.colocated and not plan.teacher_offload:
         parts["teacher weights"] = BF16 * plan.teacher.total / plan.gpus
     return parts
 
 
-def _updating(plan: Settings) -> dict[str, float]:
+def _updating(plan: Settings) -> Parts:
     """While the student trains all its states are on the GPU, offloaded or not."""
     states = {
         "student weights": FP32 * plan.student.total / plan.gpus,
         "AdamW states": 2 * FP32 * plan.student.total / plan.gpus,
         "gradients": FP32 * plan.student.total / plan.gpus,
     }
-    return _between(plan) | states
+    return states if plan.needs.fine_tunes else _between(plan) | states
 
 
-def _gathered(model: ModelShape, size: int) -> float:
-    """``size`` bytes per weight of what FSDP holds unsharded at once: the head, a layer and the prefetched next."""
-    return size * (model.head_size + 2 * model.text.layer_parameters)
+def _hidden_states(plan: Settings, batch: MicroBatch) -> Parts:
+    """The teacher's: those of all rollouts of a rank where they stay on the GPU, else a micro-batch's."""
+    if not plan.needs.distils:
+        return {}
+    stay = plan.colocated and plan.sequence_parallel == 1
+    rows = COPIES * plan.rank_rollouts * plan.response_limit if stay else batch.rows
+    return {"hidden states": BF16 * plan.teacher.text.hidden_size * rows}
 
 
-def _chunk_buffers(plan: Settings) -> float:
-    return 2 * (BF16 * plan.chunk_rows + FP32 * BLOCK_ROWS) * plan.student.text.vocab_size
-
-
-def _teacher(plan: Settings) -> dict[str, float]:
-    teacher, rollouts = plan.teacher, math.ceil(plan.prompts * plan.rollouts / plan.teacher_gpus)
-    tokens, image_tokens = plan.batch(plan.teacher_tokens, rollouts, plan.views)
-    widest = max(
-        tokens * teacher.text.widest_activations, image_tokens * teacher.vision.merge * teacher.vision.block_activations
-    )
-    hidden = BF16 * teacher.text.hidden_size
+def _teacher(plan: Settings) -> Parts:
+    teacher, needs = plan.teacher, plan.needs
+    rollouts = math.ceil(plan.prompts * plan.rollouts / plan.teacher_gpus) if needs.steps_on_rollouts else 0
+    held_out = math.ceil(plan.held_out / plan.teacher_gpus) if needs.teacher_views == 2 else 0
+    batch = plan.batch(teacher, plan.teacher_tokens, max(rollouts, held_out), needs.teacher_views)
     return {
         "teacher weights": BF16 * teacher.total / plan.teacher_gpus,
-        "gathered teacher weights": _gathered(teacher, BF16),
-        "activations": BF16 * widest,
-        "hidden states": hidden * (rollouts * plan.response_limit + tokens),
-        "chunk buffers": _chunk_buffers(plan),
+        "hidden states": BF16 * teacher.text.hidden_size * rollouts * plan.response_limit * needs.distils,
+        **fullest(teacher_moments(teacher, batch, plan.chunk_rows, plan.whole_distributions)),
     }
 
 
-def _student(plan: Settings) -> dict[str, float]:
-    student, text, vision = plan.student, plan.student.text, plan.student.vision
-    budget = plan.student_tokens * plan.sequence_parallel
-    tokens, image_tokens = plan.batch(budget, plan.rank_rollouts, views=1)
-    tokens = tokens / plan.sequence_parallel  # the vision tower runs whole on every rank
-    patches = image_tokens * vision.merge
-    parts = _updating(plan) | {
-        "gathered weights and gradients": _gathered(student, BF16 + BF16 + FP32),
-        "chunk buffers": _chunk_buffers(plan),
-        "hidden states": BF16 * plan.teacher.text.hidden_size * plan.rank_rollouts * plan.response_limit,
-    }
-    if plan.checkpointing:
-        inputs = tokens * text.num_hidden_layers * text.hidden_size + patches * vision.depth * vision.hidden_size
-        layer = max(tokens * text.layer_activations, patches * vision.block_activations)
-        parts["layer inputs kept by checkpointing"] = BF16 * inputs
-        parts["one layer's activations, gradients"] = 2 * BF16 * layer
-    else:
-        parts["activations of all layers"] = BF16 * student.activations(tokens, patches)
-    return parts
+def _student_batch(plan: Settings) -> MicroBatch:
+    budget, ranks = plan.student_tokens * plan.sequence_parallel, plan.sequence_parallel
+    return plan.batch(plan.student, budget, plan.rank_rollouts, plan.needs.student_views, ranks)
 
 
-def _weight_sync(plan: Settings) -> dict[str, float]:
+def _student(plan: Settings) -> Parts:
+    batch, loss = _student_batch(plan), Loss(plan.needs.distils, plan.chunk_rows, plan.needs.rewarded)
+    moments = student_moments(plan.student, batch, plan.checkpointing, loss)
+    return _updating(plan) | _hidden_states(plan, batch) | fullest(moments)
+
+
+def _weight_sync(plan: Settings) -> Parts:
     return _between(plan) | {
         "student weights": FP32 * plan.student.total / plan.gpus,
         "vLLM weights": BF16 * plan.student.total / plan.tensor_parallel,

@@ -13,9 +13,13 @@ from verl_vaopd.costs.published import QWEN3_VL_INSTRUCT
 from verl_vaopd.costs.shapes import ModelShape
 from verl_vaopd.costs.step import Step
 from verl_vaopd.costs.workload import Workload
+from verl_vaopd.methods import method_of
 from verl_vaopd.planning.memory import Settings
+from verl_vaopd.planning.needs import Needs
+from verl_vaopd.settings.compose import compose, instantiate
 
 DATASET_ROWS = {"geometry3k": 2101, "virl39k": 38870}  # training rows, where the file is not here yet
+HELD_OUT = 200  # held-out problems of each
 
 
 def composed(recipe: str, overrides: list[str], **env: str):
@@ -24,8 +28,6 @@ def composed(recipe: str, overrides: list[str], **env: str):
     Raises:
         ValueError: no such recipe, or one that cannot be composed.
     """
-    from verl_vaopd.settings.compose import compose
-
     root = Path(__file__).parents[2]
     path = Path(recipe) if recipe.endswith(".sh") else root / "recipes" / f"{recipe}.sh"
     if not path.is_file():
@@ -36,7 +38,9 @@ def composed(recipe: str, overrides: list[str], **env: str):
     arguments = shown.stdout.splitlines()
     if shown.returncode or arguments[:1] != ["--config-name"]:
         raise ValueError(f"{recipe} does not print its arguments (VAOPD_PRINT_ARGUMENTS=1): {shown.stderr.strip()}")
-    return compose(arguments[1], arguments[2:])
+    config = compose(arguments[1], arguments[2:])
+    method_of(instantiate(config)).prepare(config)
+    return config
 
 
 def model_shape(path: str) -> ModelShape:
@@ -90,37 +94,31 @@ def training_rows(config) -> int:
     raise ValueError(f"data.train_files={files} is not here and its size not known: make it (verl-vaopd data)")
 
 
-def settings(config) -> Settings:
-    """What decides memory.
+def held_out_problems(config) -> int:
+    """Of a validation."""
+    return config.data.val_max_samples if config.data.val_max_samples > 0 else HELD_OUT
 
-    Raises:
-        ValueError: a method whose step is not planned.
-    """
+
+def settings(config) -> Settings:
+    """What decides memory."""
     import torch
 
     from verl_vaopd.algorithm import default_chunk_size
-    from verl_vaopd.methods import method_of
-    from verl_vaopd.settings.compose import instantiate
 
-    method = method_of(instantiate(config))
-    if not (method.teacher_hidden and method.answers_by == "student"):
-        raise ValueError(
-            f"vaopd.method={method.name}: plans are made for distillation on the student's own answers only"
-        )
+    needs = Needs.of(method_of(instantiate(config)))
     actor, rollout, data = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.data
     teacher, fsdp = config.vaopd.teacher, actor.fsdp_config
     gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
     colocated = teacher.placement == "colocated"
     longest = data.max_prompt_length + data.max_response_length
-    views = 2 if config.vaopd.degraded_view else 1
     student = model_shape(config.actor_rollout_ref.model.path)
     if actor.use_dynamic_bsz:
         student_tokens = actor.ppo_max_token_len_per_gpu
     else:
-        student_tokens = actor.ppo_micro_batch_size_per_gpu * longest
+        student_tokens = actor.ppo_micro_batch_size_per_gpu * longest * needs.student_views
     teacher_tokens = teacher.max_token_len_per_gpu
     if not teacher.use_dynamic_bsz:
-        teacher_tokens = teacher.micro_batch_size_per_gpu * longest * views
+        teacher_tokens = teacher.micro_batch_size_per_gpu * longest * needs.teacher_views
     return Settings(
         student=student,
         teacher=model_shape(teacher.path),
@@ -133,7 +131,6 @@ def settings(config) -> Settings:
         response_limit=data.max_response_length,
         student_tokens=student_tokens,
         teacher_tokens=teacher_tokens,
-        views=views,
         sequence_parallel=actor.ulysses_sequence_parallel_size,
         checkpointing=config.actor_rollout_ref.model.enable_gradient_checkpointing,
         student_offload=fsdp.param_offload,
@@ -143,14 +140,27 @@ def settings(config) -> Settings:
         vllm_share=rollout.gpu_memory_utilization,
         chunk_rows=config.vaopd.chunk_size or default_chunk_size(student.text.vocab_size, dtype=torch.bfloat16),
         sync_bucket=rollout.checkpoint_engine.update_weights_bucket_megabytes * 2**20,
+        needs=needs,
+        held_out=held_out_problems(config) * rollout.val_kwargs.n,
+        whole_distributions=config.vaopd.score == "distribution",
     )
 
 
 def usual_step(plan: Settings, device: Device, workload: Workload, nodes: int, network: float) -> dict[str, float]:
-    """Predicted seconds of each phase of a step of usual lengths; ``network``: bytes/s a GPU has between nodes."""
+    """Predicted seconds of each phase over a batch of usual lengths; ``network``: bytes/s a GPU has between nodes."""
     if nodes > 1:
         device = replace(device, nvlink=min(device.nvlink, network))
-    implementation = replace(VA_OPD, views=plan.views, teacher_offload=plan.teacher_offload, chunk_rows=plan.chunk_rows)
+    needs = plan.needs
+    implementation = replace(
+        VA_OPD,
+        teacher_views=needs.teacher_views,
+        student_views=needs.student_views,
+        shared_prompt=not needs.fine_tunes,
+        distils=needs.distils,
+        rewarded=needs.rewarded,
+        teacher_offload=plan.teacher_offload,
+        chunk_rows=plan.chunk_rows,
+    )
     assumptions = Assumptions(
         vllm_memory=plan.vllm_share,
         micro_batch_tokens=plan.student_tokens,

@@ -36,7 +36,6 @@ def plan(student: Path, teacher: Path) -> Settings:
         response_limit=max(RESPONSES),
         student_tokens=BUDGET,
         teacher_tokens=BUDGET,
-        views=1,
         sequence_parallel=1,
         checkpointing=False,
         student_offload=False,
