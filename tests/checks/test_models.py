@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from verl_vaopd.checks.models import check_models
+from verl_vaopd.checks.models import check_models, check_student_heads
 from verl_vaopd.tiny.models import random_models
 
 
@@ -71,3 +71,9 @@ def test_other_chat_template_is_refused(models, tmp_path):
     (copy / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
     with pytest.raises(ValueError, match="chat template"):
         check_models(str(models[0]), str(copy))
+
+
+def test_tensor_parallelism_that_divides_the_students_heads(models):
+    check_student_heads(str(models[0]), 2)
+    with pytest.raises(ValueError, match="tensor_model_parallel_size=3: must divide the student's 4 attention heads"):
+        check_student_heads(str(models[0]), 3)

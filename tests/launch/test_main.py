@@ -13,6 +13,7 @@ from verl_vaopd.data.synthetic_geometry import make_rows, write_rows
 from verl_vaopd.launch import main
 from verl_vaopd.runlog.run_log import RunLog
 from verl_vaopd.settings.compose import compose, planned_steps
+from verl_vaopd.tiny.models import random_models
 
 
 def config(tmp_path, *overrides):
@@ -50,6 +51,14 @@ def test_a_dry_run_names_what_is_not_here_yet(tmp_path, monkeypatch):
     ]
     with pytest.raises(ValueError, match="nobody/student"):
         check(config(tmp_path))
+
+
+def test_vllms_tensor_parallelism_must_divide_the_students_heads(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    student, _ = random_models(tmp_path / "models")
+    devices = ["trainer.n_gpus_per_node=3", "actor_rollout_ref.rollout.tensor_model_parallel_size=3"]
+    with pytest.raises(ValueError, match="tensor_model_parallel_size=3: must divide the student's 4 attention heads"):
+        check(config(tmp_path, f"actor_rollout_ref.model.path={student}", *devices), dry_run=True)
 
 
 def test_a_finished_run_is_shown_not_run_again(tmp_path, monkeypatch, capsys):

@@ -77,6 +77,10 @@ def test_the_32b_teacher_on_two_gpus_needs_its_offload(capsys):
         (["vaopd_9b"], "no recipe vaopd_9b; there are vaopd_32b_2b_geo3k"),
         (["vaopd_8b_2b_geo3k", "vaopd.nothing=1"], "vaopd.nothing"),
         (["vaopd_8b_2b_geo3k", "--gpus", "0"], "--gpus 0"),
+        (
+            ["vaopd_8b_2b_geo3k", "--gpus", "6", "actor_rollout_ref.rollout.tensor_model_parallel_size=3"],
+            "tensor_model_parallel_size=3: must divide the student's 16 attention heads",
+        ),
         (["vaopd_8b_2b_geo3k", "data.train_files=elsewhere.parquet"], "its size not known"),
         (["vaopd_8b_2b_geo3k", "vaopd.teacher.path=nobody/model"], "nobody/model is no folder here"),
     ],

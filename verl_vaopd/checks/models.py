@@ -6,6 +6,8 @@ import os
 
 from transformers import AutoConfig, AutoProcessor
 
+from verl_vaopd.costs.heads import check_heads
+from verl_vaopd.costs.shapes import ModelShape
 from verl_vaopd.model.head import local_checkpoint
 
 IMAGE_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
@@ -56,6 +58,15 @@ def check_models(student_path: str, teacher_path: str | None = None):
             "Copy the teacher's generation_config.json into the student's folder"
         )
     return student
+
+
+def check_student_heads(path: str, tensor_parallel: int) -> None:
+    """Refuse a tensor parallelism of vLLM that does not divide the heads of the student ``path``.
+
+    Raises:
+        ValueError: names the setting and the heads.
+    """
+    check_heads(ModelShape.of(AutoConfig.from_pretrained(local_checkpoint(path))).text, tensor_parallel)
 
 
 def eos_ids(path: str, config) -> set[int]:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from verl_vaopd.costs.devices import DEVICES
+from verl_vaopd.costs.heads import check_heads
 from verl_vaopd.planning import memory
 from verl_vaopd.planning.course import CHECKPOINT_WRITE, Course, course_of
 from verl_vaopd.planning.memory import PhaseMemory, Settings
@@ -129,6 +130,7 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """
     config = composed(args.recipe, args.overrides, **node_environment(args.gpus))
     each, device, trainer = settings(config), DEVICES[args.gpu], config.trainer
+    check_heads(each.student.text, each.tensor_parallel)
     phases = memory.phases(each, device.memory)
     lengths = {
         "prompt_tokens": min(args.prompt_tokens, each.prompt_limit),
