@@ -4,11 +4,13 @@ import os
 import random
 import sys
 
-HELP = """usage: verl-vaopd answers [--config-name NAME] [key=value ...]
+HELP = """usage: verl-vaopd answers [--config-name NAME] [--dry-run] [key=value ...]
 
 Has the teacher answer every prompt of data.train_files, rollout.n times, with vLLM on this machine, under the sampling
 settings of the student's rollouts. What the methods offpolicy_kd and cot_sft learn from. Arguments are those of
 verl-vaopd train; vaopd.answers names the folder to write. A call that was stopped goes on where it stopped.
+
+  --dry-run            check settings, models and rows, sample nothing
 """
 
 
@@ -23,19 +25,25 @@ def main(argv: list[str] | None = None) -> int:
     if not current_process_is_supervised():
         env = {**os.environ, "VAOPD_SUPERVISED": "1"}
         return run_supervised([sys.executable, "-m", "verl_vaopd.launch.answers", *argv], env=env)
+    from verl_vaopd.launch.aside import held_back
     from verl_vaopd.launch.main import parse_arguments
     from verl_vaopd.platform.environment import put_environment_first
     from verl_vaopd.platform.loopback import LOOPBACK
     from verl_vaopd.settings.compose import compose
 
     try:
-        config_name, _, overrides = parse_arguments(argv)
+        config_name, dry_run, overrides = parse_arguments(argv)
         config = compose(config_name, overrides)
         settings_of_workers = config.ray_kwargs.ray_init.get("runtime_env", {}).get("env_vars", {})
         for name, value in {**LOOPBACK, **settings_of_workers}.items():  # before verl and vLLM are imported
             os.environ.setdefault(name, str(value))
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         put_environment_first(os.environ)
+        if dry_run:
+            with held_back():
+                checked(config)
+            print(f"settings, models and data fit each other; answers would go to {config.vaopd.answers}")
+            return 0
         manifest = answer(config)
     except ValueError as error:
         print(f"verl-vaopd answers: {error}", file=sys.stderr)
