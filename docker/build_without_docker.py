@@ -37,12 +37,18 @@ def instructions(dockerfile: Path) -> list[tuple[str, str]]:
 class Stage:
     """One FROM and what follows it."""
 
-    def __init__(self, image: str, root: Path, passed: dict[str, str]):
+    def __init__(self, image: str, root: Path, passed: dict[str, str], bootstrap: list[str]):
         self.root, self.user, self.folder = root, "0", "/"
         self.env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **passed}
         suite, archive, packages = BASES[image]
         if not (root / "etc" / "os-release").exists():
-            subprocess.run(["debootstrap", "--variant=minbase", suite, str(root), archive], check=True)
+            # debootstrap's script of every Ubuntu, under its oldest name: those of newer ones are links to it.
+            ubuntu = "ubuntu" in archive
+            script = ["/usr/share/debootstrap/scripts/gutsy"] if ubuntu else []
+            bootstrap = [*bootstrap, *(["--components=main,universe"] if ubuntu else [])]
+            subprocess.run(
+                ["debootstrap", "--variant=minbase", *bootstrap, suite, str(root), archive, *script], check=True
+            )
         for file in ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf"):
             if Path(file).exists():
                 shutil.copy(file, root / file[1:])
@@ -91,13 +97,13 @@ class Stage:
             self.run(f"chown -R {options['chown']} {shlex.quote('/' + str(into.relative_to(self.root)))}")
 
 
-def build(dockerfile: Path, folder: Path, passed: dict[str, str], skipped: list[str]) -> Path:
+def build(dockerfile: Path, folder: Path, passed: dict[str, str], skipped: list[str], bootstrap: list[str]) -> Path:
     stages: dict[str, Stage] = {}
     stage = None
     for name, arguments in instructions(dockerfile):
         if name == "FROM":
             image, _, label = re.fullmatch(r"(\S+)( AS (\S+))?", arguments).groups()
-            stage = stages[label or "last"] = Stage(image, folder / (label or "last"), passed)
+            stage = stages[label or "last"] = Stage(image, folder / (label or "last"), passed, bootstrap)
         elif name == "RUN":
             if any(text in arguments for text in skipped):
                 print(f"---- left out: RUN {arguments[:100]}", flush=True)
@@ -130,9 +136,10 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--env", action="append", default=[], help="a variable of this shell's that the steps get")
     parser.add_argument("--skip", action="append", default=[], help="leave out RUN steps that hold this text")
+    parser.add_argument("--bootstrap", action="append", default=[], help="an option of debootstrap's")
     given = parser.parse_args()
     if os.geteuid():
         parser.error("needs root: it makes a chroot")
     given.folder.mkdir(parents=True, exist_ok=True)
     passed = {name: os.environ[name] for name in given.env if name in os.environ}
-    print(f"built: {build(given.dockerfile, given.folder.resolve(), passed, given.skip)}")
+    print(f"built: {build(given.dockerfile, given.folder.resolve(), passed, given.skip, given.bootstrap)}")
