@@ -55,6 +55,8 @@ class Stage:
         for folder in filter(os.path.isdir, ("/etc/apt/apt.conf.d", "/usr/local/share/ca-certificates")):
             shutil.copytree(folder, root / folder[1:], dirs_exist_ok=True)
         self.run(f"apt-get update && apt-get install -y --no-install-recommends {' '.join(packages)}")
+        if "ubuntu" in archive:  # its images have this user
+            self.run("id -u 1000 >/dev/null 2>&1 || useradd --create-home --uid 1000 --shell /bin/bash ubuntu")
 
     def run(self, command: str) -> None:
         print(f"---- RUN {' '.join(command.split())[:200]}", flush=True)
