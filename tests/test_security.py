@@ -12,9 +12,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from verl_vaopd.checks.host_settings import validate_host_settings
-from verl_vaopd.data.grading import same_answer
 from verl_vaopd.data.synthetic_geometry import make_row
 from verl_vaopd.evaluation.run import Settings
+from verl_vaopd.grading.grading import same_answer
 from verl_vaopd.model.head import load_lm_head, local_checkpoint
 from verl_vaopd.serving import EvaluationError
 from verl_vaopd.serving.server import local_checkpoint as evaluated_checkpoint

@@ -19,7 +19,7 @@ from tests.data.upstream import (
 )
 from verl_vaopd.data import archive, images
 from verl_vaopd.data.__main__ import main
-from verl_vaopd.data.boxed import unboxed
+from verl_vaopd.grading.boxed import unboxed
 
 
 @pytest.fixture

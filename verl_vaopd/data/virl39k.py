@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from verl_vaopd.data import geometry3k
 from verl_vaopd.data.archive import ImageArchive
 from verl_vaopd.data.bad_rows import RowError
-from verl_vaopd.data.boxed import unboxed
 from verl_vaopd.data.conversion import Conversion
 from verl_vaopd.data.images import UNREADABLE, check_image, pixel_digest
 from verl_vaopd.data.rows import verl_row
 from verl_vaopd.data.sources import Source
 from verl_vaopd.data.text import bare_question, check_answer, check_question
 from verl_vaopd.data.upstream import read_rows, rows_in
+from verl_vaopd.grading.boxed import unboxed
 
 REPOSITORY = "TIGER-Lab/ViRL39K"
 DATA_SOURCE = "virl39k"

@@ -9,7 +9,7 @@ from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 from mathruler.grader import grade_answer
 
-from verl_vaopd.data.choices import choice_letter
+from verl_vaopd.grading.choices import choice_letter
 
 MAX_CHARACTERS = 256  # of an answer that is handed to a grader
 MAX_POWER = 1000  # product of the numbers in all exponents

@@ -1,0 +1,1 @@
+"""Which answer a text commits to, and whether it says the same as the truth."""
