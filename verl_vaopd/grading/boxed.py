@@ -1,6 +1,9 @@
-r"""Answers in ``\boxed{}``: finding the last one, taking one off."""
+r"""Answers in ``\boxed{}``: finding one in a text, taking one off."""
+
+import re
 
 BOX = "\\boxed{"
+_BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 
 
 def closing_brace(text: str, start: int) -> int:
@@ -17,6 +20,20 @@ def closing_brace(text: str, start: int) -> int:
                 return i
         i += 1
     return -1
+
+
+def boxes(text: str) -> list[tuple[int, int, int]]:
+    r"""Of each balanced ``\boxed{...}``, in order: where it begins, where its content does, where that ends."""
+    found: list[tuple[int, int, int]] = []
+    opened: list[tuple[int, int] | None] = []
+    for match in _BRACES.finditer(text):
+        if match[0] == "{":
+            opened.append(None)
+        elif match[0].endswith("{") and match[0] != "\\{":
+            opened.append((match.start(), match.end()))
+        elif match[0] == "}" and opened and (box := opened.pop()):
+            found.append((*box, match.start()))
+    return sorted(found)
 
 
 def last_boxed(text: str) -> str | None:

@@ -1,14 +1,45 @@
-"""Answers that are the letter of a choice."""
+"""Answers that are letters of choices."""
 
 import re
 
-_STYLE = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathit)\{([^{}]*)\}")
-_LETTER = re.compile(r"(?:([A-Z])[.:)]?|\(([A-Z])\)[.:]?)$")
-_LETTER_AND_TEXT = re.compile(r"(?:([A-Z])[.:)]|\(([A-Z])\)[.:]?)\s+\S.*$", re.DOTALL)
+_LEAD = (
+    r"(?:(?:the\s+)?(?:correct\s+|right\s+)?(?:options?|choices?|answers?)(?:\s+(?:is|are))?|both"
+    "|选项|答案|选择|选|故选|应选)"
+)
+_LEADING = re.compile(rf"{_LEAD}\s*[:\s]?\s*(?=[(\[]?[A-Z](?![a-zA-Z]))", re.IGNORECASE)
+_ONE = r"(?:\(\s*([A-Z])\s*\)|\[\s*([A-Z])\s*\]|([A-Z])(?![a-zA-Z]))"
+_LETTER = re.compile(rf"{_ONE}\s*[.:)]?(?:\s+is\s+(?:the\s+)?(?:correct|right)(?:\s+(?:answer|option|choice))?)?$")
+_LETTER_AND_TEXT = re.compile(r"(?:([A-Z])\s*[.:)、]|\(([A-Z])\)\s*[.:、]?|([A-Z])\s+-(?=\s))\s*(\S.*)$", re.DOTALL)
+_ANOTHER = re.compile(r"(?<![a-zA-Z\\])\(?[A-Z]\s*[:.)]")
+_SEPARATOR = re.compile(r"\s*(?:,\s*and\b|[,;、&]|\band\b|和|与|及)\s*")
 
 
-def choice_letter(answer: str) -> str | None:
-    """The letter of ``A``, ``(A)``, ``A.``, ``A. 12`` and the like; None for anything else, small letters included."""
-    answer = _STYLE.sub(r"\1", answer).strip(" \t\n$")
-    match = _LETTER.match(answer) or _LETTER_AND_TEXT.match(answer)
-    return (match[1] or match[2]) if match else None
+def choice_letters(answer: str) -> frozenset[str] | None:
+    """The letters of ``A``, ``(A)``, ``A. 12``, ``Option A``, ``(A) and (C)``, ``A, C`` (a plain text, ``text.py``).
+
+    None for anything else, small letters and named values (``A: 30, B: 60``) included.
+    """
+    answer = _LEADING.sub("", answer, count=1) if _LEADING.match(answer) else answer
+    letters = [_letter(part) for part in _SEPARATOR.split(answer)]
+    if all(letters) and len(set(letters)) == len(letters):
+        return frozenset(letters)
+    if choice_text(answer):
+        return frozenset(filter(None, _LETTER_AND_TEXT.match(answer).groups()[:3]))
+    return None
+
+
+def choice_text(answer: str) -> str | None:
+    """What stands behind the letter of ``A. 12``; None if there is no such letter."""
+    match = _LETTER_AND_TEXT.match(answer)
+    return match[4] if match and not _ANOTHER.search(match[4]) else None
+
+
+def glued_letters(answer: str) -> frozenset[str] | None:
+    """The letters of ``ACD``: two or more capitals in the order of the alphabet."""
+    letters = sorted(set(answer))
+    return frozenset(letters) if re.fullmatch("[A-Z]{2,}", answer) and list(answer) == letters else None
+
+
+def _letter(part: str) -> str | None:
+    match = _LETTER.match(part)
+    return next(filter(None, match.groups())) if match else None
