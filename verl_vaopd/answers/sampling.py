@@ -68,13 +68,14 @@ def sample_answers(config, dataset, processor, writer: AnswerWriter, say=print) 
         engine = load_engine(config, config.vaopd.teacher.path)
         head_rows = engine.llm_engine.model_config.get_vocab_size()
         params = sampling_params(config, banned_ids(processor, head_rows))
+        grading = config.reward.custom_reward_function.get("reward_kwargs", {})
     started, done, right = time.monotonic(), 0, []
     left = sum(len(parts[part]) for part in waiting)
     if left < len(ids):
         say(f"answers: {len(ids) - left} of {len(ids)} prompts are there already")
     for part in waiting:
         rows = [dataset[index] for index in parts[part]]
-        written = answer_rows(engine, rows, [ids[index] for index in parts[part]], processor, params)
+        written = answer_rows(engine, rows, [ids[index] for index in parts[part]], processor, params, grading)
         writer.write(part, written)
         done += len(rows)
         right += [row["accuracy"] for row in written]
@@ -113,8 +114,8 @@ def sampling_params(config, banned: list[int]):
     )
 
 
-def answer_rows(engine, rows: list[dict], ids: list[str], processor, params) -> list[dict]:
-    """``params.n`` rows of the store's schema for each row."""
+def answer_rows(engine, rows: list[dict], ids: list[str], processor, params, grading: dict) -> list[dict]:
+    """``params.n`` rows of the store's schema for each row; ``grading``: options of ``compute_score``."""
     prompts = []
     for row in rows:
         chat = row["raw_prompt"]
@@ -124,7 +125,7 @@ def answer_rows(engine, rows: list[dict], ids: list[str], processor, params) -> 
     written = []
     for row, row_id, answered in zip(rows, ids, engine.generate(prompts, params, use_tqdm=False), strict=True):
         for sample, output in enumerate(answered.outputs):
-            score = compute_score(row["data_source"], output.text, row["reward_model"]["ground_truth"])
+            score = compute_score(row["data_source"], output.text, row["reward_model"]["ground_truth"], **grading)
             written.append(
                 {
                     "id": row_id,

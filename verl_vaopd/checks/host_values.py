@@ -3,6 +3,7 @@
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from verl_vaopd.data.reward import ANSWERS
 from verl_vaopd.settings.values import is_number, is_whole
 
 
@@ -109,6 +110,7 @@ HOST_VALUES = {
         "do_sample": _SWITCH,
     },
     "reward": {"num_workers": _COUNT},
+    "reward.custom_reward_function.reward_kwargs": {"answer": _or_null(_one_of(*ANSWERS))},
     "ray_kwargs": {"ray_init": _SECTION},
     "trainer": {
         "nnodes": _COUNT,
