@@ -4,15 +4,14 @@ import math
 import re
 
 from verl_vaopd.grading import pool
+from verl_vaopd.grading.boxed import closing_brace
 from verl_vaopd.grading.rules import judge
+from verl_vaopd.grading.text import plain
 
 MAX_CHARACTERS = 500  # of an answer or a truth that is read
 MAX_POWER = 1000  # product of the numbers in all exponents
 MAX_POWER_OF_A_SUM = 20
-_POWER = re.compile(r"\^|\*\*")
-_EXPONENT = re.compile(
-    r"\s*(?:\{((?:[^{}^]|\{[^{}^]*\})*)\}|\(([^()^]*)\)|([+-]?\d+|[A-Za-z']|\\(?:circ|pi|prime)(?![a-zA-Z])))"
-)
+_TOKEN = re.compile(r"\s*[+-]?\w*(?:\s*\^\s*\{?[+-]?\w+)*")
 
 
 class _Undecided(Exception):
@@ -35,7 +34,7 @@ def same_answer(answer: str, truth: str) -> bool:
     try:
         return judge(answer, truth, _undecided)
     except _Undecided:
-        return bounded(answer) and bounded(truth) and pool.judge(answer, truth)
+        return bounded(plain(answer)) and bounded(plain(truth)) and pool.judge(answer, truth)
 
 
 def _undecided(given: str, wanted: str) -> bool:
@@ -43,16 +42,25 @@ def _undecided(given: str, wanted: str) -> bool:
 
 
 def bounded(text: str) -> bool:
-    """Is it worth asking sympy? Not of a power of a power, a large exponent, a large factorial: they never end."""
+    """Is a plain text (``text.py``) worth asking sympy? Not a tower of numbers, a large exponent or factorial."""
     if "!" in re.sub(r"(?<!\d)\d{1,2}!(?!!)|!=", "", text):
         return False
     power = 1
-    for operator in _POWER.finditer(text):
-        exponent = _EXPONENT.match(text, operator.end())
-        if not exponent or "**" in exponent[0] or _POWER.match(text[exponent.end() :].lstrip(" })")):
+    for operator in re.finditer(r"\^", text):
+        exponent = _exponent(text, operator.end())
+        if "^" in exponent and not re.search("[a-zA-Z]", exponent):
             return False
-        this = math.prod(max(1, int(number)) for number in re.findall(r"\d+", exponent[0]))
+        this = math.prod(max(1, int(number)) for number in re.findall(r"\d+", exponent))
         if this > MAX_POWER_OF_A_SUM and text[: operator.start()].rstrip().endswith((")", "]", "}")):
             return False
         power *= this
     return power <= MAX_POWER
+
+
+def _exponent(text: str, start: int) -> str:
+    """What stands behind ``^``: a group, or a word, with the powers that follow."""
+    if text[start:].lstrip()[:1] == "{":
+        start = text.index("{", start)
+        end = closing_brace(text, start + 1)
+        return text[start:] if end < 0 else text[start : end + 1]
+    return _TOKEN.match(text, start)[0]
