@@ -31,9 +31,8 @@ def committed_answer(text: str) -> str:
     found = [box for box in boxes(text) if text[box[1] : box[2]].strip()]
     first_box = found[0][0] if found else len(text)
     starts = {start: (inside, end) for start, inside, end in found}
-    for marker in _MARKER.finditer(text):
-        if marker.start() > first_box:
-            break
+    has_marker = "答" in text or "answer" in text.lower()
+    for marker in _MARKER.finditer(text, 0, first_box) if has_marker else ():
         line_end = text.find("\n", marker.end())
         line = text[marker.end() : len(text) if line_end < 0 else line_end]
         behind = marker.end() + _BETWEEN.match(line).end()
