@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import fused_loss, measure
+from benchmarks import fused_loss, grading, measure
 
 TINY = "--vocab-size 512 --student-width 32 --teacher-width 64 --threads 1 --repeats 1 --device cpu --rows 16".split()
 
@@ -67,3 +67,26 @@ def test_peak_memory_is_what_was_held_at_most():
 
 def test_a_process_that_fails_says_why():
     assert "No module named benchmarks.none" in measure.run_in_fresh_process("benchmarks.none", {})["failed"]
+
+
+def test_both_codes_grade_the_same_mix(monkeypatch, capsys, tmp_path):
+    asked = []
+
+    def in_this_process(module, case):
+        asked.append(case)
+        if case["code"] != str(grading.ROOT):
+            return {"failed": "it has no verl_vaopd"}
+        return grading.measure({**case, "hanging": False})
+
+    monkeypatch.setattr(grading, "run_in_fresh_process", in_this_process)
+    grading.main(["--answers", "60", "--against", str(tmp_path), "--save", str(tmp_path / "page.md")])
+    this, other = table((tmp_path / "page.md").read_text())
+    assert this[0] == "this" and float(this[1]) > 1 and 30 < float(this[3].rstrip("%")) < 80
+    assert other[:2] == [tmp_path.name, "it has no verl_vaopd"]
+    assert [case["hanging"] for case in asked] == [True, False]  # code without limits would not come back
+
+
+def test_half_of_the_mix_is_right_and_every_kind_is_there():
+    texts = " ".join(truth for _, truth in grading.mix(500))
+    assert all(part in texts for part in ("000", r"\sqrt", "y", "A", "(0,", r"\sin", r"\ln(2)"))
+    assert grading.mix(50) == grading.mix(50) != grading.mix(50, seed=1)
