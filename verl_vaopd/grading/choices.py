@@ -9,7 +9,9 @@ _LEAD = (
 _LEADING = re.compile(rf"{_LEAD}\s*[:\s]?\s*(?=[(\[]?[A-Z](?![a-zA-Z]))", re.IGNORECASE)
 _ONE = r"(?:\(\s*([A-Z])\s*\)|\[\s*([A-Z])\s*\]|([A-Z])(?![a-zA-Z]))"
 _LETTER = re.compile(rf"{_ONE}\s*[.:)]?(?:\s+is\s+(?:the\s+)?(?:correct|right)(?:\s+(?:answer|option|choice))?)?$")
-_LETTER_AND_TEXT = re.compile(r"(?:([A-Z])\s*[.:)、]|\(([A-Z])\)\s*[.:、]?|([A-Z])\s+-(?=\s))\s*(\S.*)$", re.DOTALL)
+_LETTER_AND_TEXT = re.compile(
+    r"(?:([A-Z])\s*[.:)、]|\(([A-Z])\)\s*[.:、]?|([A-Z])\s+-(?=\s)|([A-Z])\s+(?=[\d\\-]))\s*(\S.*)$", re.DOTALL
+)
 _ANOTHER = re.compile(r"(?<![a-zA-Z\\])\(?[A-Z]\s*[:.)]")
 _SEPARATOR = re.compile(r"\s*(?:,\s*and\b|[,;、&]|\band\b|和|与|及)\s*")
 
@@ -24,14 +26,14 @@ def choice_letters(answer: str) -> frozenset[str] | None:
     if all(letters) and len(set(letters)) == len(letters):
         return frozenset(letters)
     if choice_text(answer):
-        return frozenset(filter(None, _LETTER_AND_TEXT.match(answer).groups()[:3]))
+        return frozenset(filter(None, _LETTER_AND_TEXT.match(answer).groups()[:4]))
     return None
 
 
 def choice_text(answer: str) -> str | None:
     """What stands behind the letter of ``A. 12``; None if there is no such letter."""
     match = _LETTER_AND_TEXT.match(answer)
-    return match[4] if match and not _ANOTHER.search(match[4]) else None
+    return match[5] if match and not _ANOTHER.search(match[5]) else None
 
 
 def glued_letters(answer: str) -> frozenset[str] | None:

@@ -19,7 +19,7 @@ MEMORY = 512 * 2**20  # bytes of address space; a grader has about 80 MB after i
 MESSAGE = 2**16  # bytes of one message at most
 FORK = b"fork"
 _LOOK_FOR_PARENT = 1.0  # seconds
-_WARM_UP = [(r"\sin^2 x+\cos^2 x", "1"), (r"\tan 60°", r"\sqrt{3}"), (r"\log_2 8", "3")]
+_WARM_UP = [(r"\sin x+1", r"1+\sin x"), (r"\tan 60°", r"\sqrt{3}"), (r"2\ln 3", r"\ln 9"), (r"\int_0^2 y dy", "2")]
 
 
 def main(control: socket.socket) -> None:

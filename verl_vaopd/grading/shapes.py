@@ -9,7 +9,8 @@ from verl_vaopd.grading.units import Unit
 _NAME = re.compile(
     rf"""
     (?:m\s*)? [∠△] \s* \w+                              # m∠ABC  △ABC
-    | \\(?:overline|widehat|overrightarrow|vec|bar) \s* \{{? [a-zA-Z]+ \}}? | \|[a-zA-Z]+\|
+    | (?:m\s*)? \\(?:overline|widehat|overrightarrow|vec|bar) \s* \{{? [a-zA-Z]+ \}}? | \|[a-zA-Z]+\|
+    | [A-Z]+ (?:\s* : \s* [A-Z]+)+                       # AB:CD
     | \\? (?:{FUNCTIONS}) \w* \s* ∠? \s* [a-zA-Z]+       # sin A
     | (?:\\[a-zA-Z]+\s*|[a-zA-Z]+) (?:_\{{?\w+\}}?)? '* (?:\^\{{?-1\}}?)? \s* (?:\([\w,\s∠△'\\+-]*\))?  # x_1  f(x)
     | [a-zA-Z△∠\s]+ | [一-鿿][\w∠△]*                      # the area of ABC
@@ -17,7 +18,7 @@ _NAME = re.compile(
     re.VERBOSE,
 )
 _OF = re.compile(r"(?:the\s+)?(?:(?:measure|length|value|area|size)\s+of\s+)?", re.IGNORECASE)
-_OVER = re.compile(r"\\(?:overline|bar|widehat)\s*\{?([a-zA-Z]+)\}?|\|([a-zA-Z]+)\|")
+_OVER = re.compile(r"(?:m\s*)?\\(?:overline|bar|widehat)\s*\{?([a-zA-Z]+)\}?|\|([a-zA-Z]+)\|")
 _NO_LETTERS = re.compile(
     rf"\\(?:begin|end)\{{[a-z*]+\}}|\\[a-zA-Z]+|(?<![a-zA-Z])(?:{FUNCTIONS}|arcsin|arccos|arctan|pi)(?![a-zA-Z])"
 )

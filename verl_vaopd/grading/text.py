@@ -49,6 +49,7 @@ _STYLE = re.compile(
 )
 _COLOUR = re.compile(r"\\(?:text)?color\{[a-zA-Z]*\}")
 _COMMAND = re.compile(r"\\(?:\\|(left|right)\s*\.|([a-zA-Z]+))")
+_ARC = re.compile(r"\\(?:overset|stackrel)\s*\{\s*\\frown\s*\}|\\(?:overarc|overparen|wideparen)(?![a-zA-Z])")
 _SPACE = re.compile(r"\\([\\,;:> !])")
 _ROOT = re.compile(r"(?:√|\\sqrt(?![a-zA-Z])|(?<![\\a-zA-Z])sqrt)\s*(\[[^\[\]{}]*\])?\s*")
 _ABOUT = re.compile(r"^\s*(?:[=≈]|(?:about|around|approximately|approx\.?|roughly)\s|大约|约)\s*", re.IGNORECASE)
@@ -65,6 +66,7 @@ def plain(text: str) -> str:
     text = _without(_COLOUR.sub("", text), _STYLE, " ")
     text = _math_and_markdown(text)
     text = _COMMAND.sub(lambda match: "" if match[1] else _COMMANDS.get(match[2], match[0]), text)
+    text = _ARC.sub(r"\\widehat", text)
     text = _arguments(_roots(text))
     text = re.sub(r"\^\s*(?:\{\s*°\s*\}|°)|(?<=\d)\s*\^\s*(?:\{\s*o\s*\}|o(?![a-z]))", "°", text)
     text = re.sub(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d/])", lambda match: match[0].replace(" ", ""), text)
@@ -152,7 +154,8 @@ def _trimmed(text: str) -> str:
     """Without punctuation, quotes and a pair of braces around it."""
     text = _ABOUT.sub("", text)
     while True:
-        before, text = text, text.strip(" \t\"*#").rstrip(".,;:")  # fmt: skip
+        before, text = text, text.strip(" \t\"*#_").rstrip(".,;:")  # fmt: skip
+        text = text[1:-1] if re.fullmatch("'[^']*'", text) else text
         if text.startswith("{") and closing_brace(text, 1) == len(text) - 1:
             text = text[1:-1]
         if text == before:

@@ -7,9 +7,9 @@ m: m meters metres 米 公尺 = 1; mm millimeters millimetres 毫米 = 1/1000; c
 m: dm decimeters decimetres 分米 = 1/10; km kilometers kilometres 千米 公里 = 1000; in inch inches 英寸 = 0.0254
 m: ft foot feet 英尺 = 0.3048; yd yards 码 = 0.9144; mi miles 英里 = 1609.344
 g: g grams 克 = 1; mg milligrams 毫克 = 1/1000; kg kilograms 千克 公斤 = 1000
-g: t tons tonnes 吨 = 1000000; oz ounces = 28.349523125; lb lbs pounds 磅 = 453.59237
+g: t tons ton tonnes 吨 = 1000000; oz ounces = 28.349523125; lb lbs pounds 磅 = 453.59237
 s: s sec secs seconds 秒 = 1; ms milliseconds 毫秒 = 1/1000; min mins minutes 分钟 分 = 60
-s: h hr hrs hours 小时 时 = 3600; days 天 日 = 86400; weeks 周 星期 = 604800
+s: h hr hrs hours 小时 时 = 3600; days day 天 日 = 86400; weeks 周 星期 = 604800
 month: months 个月 月 = 1; years yr yrs 年 = 12
 L: L l liters litres 升 = 1; mL ml milliliters millilitres 毫升 cc = 1/1000; gal gallons 加仑 = 3.785411784
 ha: ha hectares 公顷 = 1
