@@ -86,5 +86,7 @@ PIECES = st.sampled_from(
     ]
 )
 RUBBISH = st.one_of(st.lists(PIECES, max_size=60).map("".join), st.text(max_size=60))
-LONG = st.tuples(PIECES, st.integers(1, 600)).map(lambda two: two[0] * two[1])
+LONG = st.tuples(PIECES, st.lists(PIECES, min_size=1, max_size=3), st.integers(1, 600), PIECES).map(
+    lambda four: (four[0] + "".join(four[1]) * four[2])[:490] + four[3]
+)
 ANSWERS = st.one_of(FORMULAS, FORMULAS, RUBBISH, LONG)

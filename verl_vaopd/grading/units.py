@@ -18,7 +18,7 @@ _PLAIN_TERM = re.sub(r"\?P<\w+>", "?:", _TERM)
 _TAIL = re.compile(rf"(?<![a-zA-Z\\]){_PLAIN_TERM}(?:\s*(?:/|\bper\b|每|\*|\s)\s*{_PLAIN_TERM})*\s*$")
 _TERMS = re.compile(rf"(?P<over>/|\bper\b|每)?\s*\*?\s*{_TERM}")
 _MONEY = re.compile(r"([+-]?)\s*(?:[A-Z]{1,2}\s*(?=\$))?([$€£¥₹]|Rs\.?|USD|RMB)\s*(?=[\d.\\(])")
-_OTHER_WORDS = re.compile(r"(?:(?<=\s)((?:[a-zA-Z]{3,}\s?){1,3})|(?<=[\d})%π\s])([一-鿿]{1,4}))$")
+_OTHER_WORDS = re.compile(r"(?:(?<=\s)((?:[a-zA-Z]{3,}\s){0,2}[a-zA-Z]{3,})|(?<=[\d})%π\s])([一-鿿]{1,4}))$")
 _SEVERAL = re.compile(rf"(?<![\d.])(\d+(?:\.\d+)?)\s*({_PLAIN_TERM})\s*(?:,|and\b)?\s*")
 _ARC = re.compile(r"(\d+)\s*°\s*(\d+(?:\.\d+)?)\s*'\s*(?:(\d+(?:\.\d+)?)\s*(?:''|\")?)?")  # 30°15'20"
 _AMOUNT = re.compile(r"\d|π|∞|^[+-]?[a-zA-Z]$|^[a-zA-Z]{1,2}_|\\(?:frac|sqrt)")
