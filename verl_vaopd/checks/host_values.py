@@ -1,5 +1,7 @@
 """verl's settings that a run depends on, and which values they can have: verl itself looks at few of them."""
 
+from collections.abc import Mapping
+
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -109,8 +111,7 @@ HOST_VALUES = {
         "top_k": _LIMIT,
         "do_sample": _SWITCH,
     },
-    "reward": {"num_workers": _COUNT},
-    "reward.custom_reward_function.reward_kwargs": {"answer": _or_null(_one_of(*ANSWERS))},
+    "reward": {"num_workers": _COUNT, "custom_reward_function": _SECTION},
     "ray_kwargs": {"ray_init": _SECTION},
     "trainer": {
         "nnodes": _COUNT,
@@ -145,6 +146,11 @@ def check_host_values(config) -> None:
             value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             if not possible(value):
                 raise ValueError(f"{name}={value!r}: must be {wanted}")
+    kwargs = config.reward.custom_reward_function.get("reward_kwargs", {})
+    if not isinstance(kwargs, Mapping) or kwargs.get("answer", "first_committed") not in list(ANSWERS):
+        raise ValueError(
+            f"reward.custom_reward_function.reward_kwargs={kwargs}: its answer must be one of {', '.join(ANSWERS)}"
+        )
     rollout, data = config.actor_rollout_ref.rollout, config.data
     longest = data.max_prompt_length + data.max_response_length
     for name, value, wanted in (
