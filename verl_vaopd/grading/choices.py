@@ -22,6 +22,7 @@ def choice_letters(answer: str) -> frozenset[str] | None:
     None for anything else, small letters and named values (``A: 30, B: 60``) included.
     """
     answer = _LEADING.sub("", answer, count=1) if _LEADING.match(answer) else answer
+    answer = re.sub(r"(?<=\([A-Z]\))\s*(?=\([A-Z]\))", ",", answer)  # (A)(C)
     letters = [_letter(part) for part in _SEPARATOR.split(answer)]
     if all(letters) and len(set(letters)) == len(letters):
         return frozenset(letters)

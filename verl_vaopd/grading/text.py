@@ -66,7 +66,7 @@ def plain(text: str) -> str:
     text = _without(_COLOUR.sub("", text), _STYLE, " ")
     text = _math_and_markdown(text)
     text = _COMMAND.sub(lambda match: "" if match[1] else _COMMANDS.get(match[2], match[0]), text)
-    text = _ARC.sub(r"\\widehat", text)
+    text = re.sub(r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", "π", _ARC.sub(r"\\widehat", text))
     text = _arguments(_roots(text))
     text = re.sub(r"\^\s*(?:\{\s*°\s*\}|°)|(?<=\d)\s*\^\s*(?:\{\s*o\s*\}|o(?![a-z]))", "°", text)
     text = re.sub(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d/])", lambda match: match[0].replace(" ", ""), text)

@@ -19,6 +19,7 @@ _TAIL = re.compile(rf"(?<![a-zA-Z\\]){_PLAIN_TERM}(?:\s*(?:/|\bper\b|每|\*|\s)\
 _TERMS = re.compile(rf"(?P<over>/|\bper\b|每)?\s*\*?\s*{_TERM}")
 _MONEY = re.compile(r"([+-]?)\s*(?:[A-Z]{1,2}\s*(?=\$))?([$€£¥₹]|Rs\.?|USD|RMB)\s*(?=[\d.\\(])")
 _OTHER_WORDS = re.compile(r"(?:(?<=\s)((?:[a-zA-Z]{3,}\s){0,2}[a-zA-Z]{3,})|(?<=[\d})%π\s])([一-鿿]{1,4}))$")
+_IN_BRACKETS = re.compile(r"(?<=[\d}π])\s+[(\[]([^()\[\]]+)[)\]]$")  # 12 (cm)
 _SEVERAL = re.compile(rf"(?<![\d.])(\d+(?:\.\d+)?)\s*({_PLAIN_TERM})\s*(?:,|and\b)?\s*")
 _ARC = re.compile(r"(\d+)\s*°\s*(\d+(?:\.\d+)?)\s*'\s*(?:(\d+(?:\.\d+)?)\s*(?:''|\")?)?")  # 30°15'20"
 _AMOUNT = re.compile(r"\d|π|∞|^[+-]?[a-zA-Z]$|^[a-zA-Z]{1,2}_|\\(?:frac|sqrt)")
@@ -47,6 +48,8 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
 
     Words that are no known unit count as one of their own (``12 apples``).
     """
+    if (match := _IN_BRACKETS.search(text)) and read_unit(match[1]):
+        return split_unit(f"{text[: match.start()]} {match[1]}")
     if match := _MONEY.match(text):
         rest, other = split_unit(match[1] + text[match.end() :])
         return rest, other or _unit(match[2].rstrip("."))
