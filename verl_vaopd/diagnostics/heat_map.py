@@ -63,7 +63,7 @@ def problems(groups: list[Group]) -> list[Problem]:
         run, row = logged[-1][1][name]
         rows = [(label, rows[name][1]) for label, rows in logged]
         readings = [Reading(label, each["tokens"], each["va"], each["accuracy"] > 0.5) for label, each in rows]
-        found.append(Problem(_words(row["question"]), run.path / row["image"], readings))
+        found.append(Problem(words(row["question"]), run.path / row["image"], readings))
     return sorted(found, key=_telling, reverse=True)[:SHOWN]
 
 
@@ -86,17 +86,21 @@ def _telling(problem: Problem) -> tuple:
     return (not before.is_right) + after.is_right, max(after.va) - max(before.va)
 
 
-def _words(question: str) -> str:
+def words(question: str) -> str:
     """The question without the chat's role names."""
     return question.strip().removeprefix("user").removesuffix("assistant").strip()
 
 
 def draw(groups: list[Group], narrow: bool = False):
-    """The first of :func:`problems`: its image, and under each checkpoint's name the tokens on their colours.
+    """The first of :func:`problems`, as :func:`draw_problem` draws it."""
+    return draw_problem(problems(groups)[0], narrow)
+
+
+def draw_problem(problem: Problem, narrow: bool = False) -> Figure:
+    """A problem's image, and under each reading's label the tokens on their colours.
 
     Of a long answer the twelve lines with the most VA are shown.
     """
-    problem = problems(groups)[0]
     columns, size = 56, 8.5  # characters a line, points
     advance, leading = 0.602 * size, 1.55 * size
     lines = [(reading, _densest(_wrap(reading, columns))) for reading in problem.readings]
