@@ -72,12 +72,14 @@ def check_settings(config) -> "Method":
 
     from verl_vaopd.checks.host_settings import validate_host_settings
     from verl_vaopd.checks.host_values import check_host_values
+    from verl_vaopd.checks.trackers import check_trackers
     from verl_vaopd.methods import method_of
     from verl_vaopd.settings.compose import instantiate, untouched
     from verl_vaopd.settings.of_verl import refuse_unread
 
     method = method_of(instantiate(config))
     check_host_values(config)
+    check_trackers(config, os.environ)
     method.prepare(config)
     try:
         validate_host_settings(config)

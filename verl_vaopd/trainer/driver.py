@@ -17,7 +17,7 @@ from verl_vaopd.methods import method_of
 from verl_vaopd.rollout.image_views import fetch_thumbnails
 from verl_vaopd.runlog.gauges import TrainingGauges
 from verl_vaopd.runlog.phases import Phases
-from verl_vaopd.runlog.run_log import RunLog
+from verl_vaopd.runlog.run_log import RunLog, summary_table
 from verl_vaopd.runlog.time_left import TimeLeft
 from verl_vaopd.runlog.token_log import TokenLog
 from verl_vaopd.settings.config import VAOPDConfig
@@ -25,6 +25,7 @@ from verl_vaopd.trainer import checkpoints
 from verl_vaopd.trainer.alarms import StepAlarms
 from verl_vaopd.trainer.profiling import Profiling, nsight_settings
 from verl_vaopd.trainer.step import TrainingStep
+from verl_vaopd.trainer.tracking import start_trackers
 from verl_vaopd.trainer.validation import Validation
 from verl_vaopd.trainer.workers import TeacherWorker, VAOPDWorker, hidden_states_stay
 
@@ -123,17 +124,30 @@ class VAOPDTrainer(Validation, Profiling, TrainingStep, PPOTrainerSync):
         self._in_training = True
 
     def fit(self, agent_loop_manager):
-        """The host's loop; then, unless the run was asked to stop, the trained student and the summary of the run."""
+        """The host's loop; then, unless the run was asked to stop, the trained student and the summary of the run.
+
+        The host's own trackers, a new run at each start, are left with what this package has no tracker for.
+        """
         self.planned_steps, trainer = self.total_training_steps, self.config.trainer
         self.time_left = TimeLeft(self.planned_steps, trainer.test_freq, trainer.save_freq)
-        super().fit(agent_loop_manager)
+        self.trackers, trainer.logger = start_trackers(self.config, self.run_log, self.global_steps)
+        failed = True
+        try:
+            super().fit(agent_loop_manager)
+            self._after_fit()
+            failed = False
+        finally:
+            self.trackers.close(failed)
+
+    def _after_fit(self):
         self.phases.begin("end of the run")
         if self.stopped:
             step = self.total_training_steps
             self.run_log.say(f"stopped as asked after step {step}, which is saved; the same command goes on from there")
             return
-        held = sum(len(keys) for keys in tq.kv_list().values())
-        self.run_log.finish(self.config.trainer.default_local_dir, self.planned_steps, transfer_queue_entries=held)
+        held, folder = sum(len(keys) for keys in tq.kv_list().values()), self.config.trainer.default_local_dir
+        summary = self.run_log.finish(folder, self.planned_steps, transfer_queue_entries=held)
+        self.trackers.table(summary["steps"], summary_table(summary))
 
     def on_step_end(self):
         """Before the host's: when the run was asked to stop, save and make this step the last."""

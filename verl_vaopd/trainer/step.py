@@ -202,15 +202,17 @@ class TrainingStep:
         given = ("rollout_log_probs", *self._own_fields) if weighed else ()
         columns, _, uids, real = read_tokens(batch, *self.method.score_names, *given)
         told = self.token_log.alarm(self.global_steps, alarm, batch, real, uids, columns)
+        self.trackers.alarm(self.global_steps, alarm.name, told)
         if alarm.rule == STOP:
             raise StoppedByAlarm(told)
 
     # ------------------------------------------------------------------ logging
 
     def _log(self, record: dict) -> None:
-        """To ``metrics.jsonl`` and to Ray's metrics."""
+        """To ``metrics.jsonl``, to Ray's metrics and to trackers."""
         self.run_log.metrics(record)
         self.gauges.set(record)
+        self.trackers.log(record)
 
     def _rollout_metrics(self, batch: KVBatchMeta) -> dict[str, float]:
         """Accuracy and lengths of the step's rollouts."""

@@ -10,6 +10,7 @@ from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
 
 from verl_vaopd.rollout.image_views import clear_views
 from verl_vaopd.trainer.columns import uid_of
+from verl_vaopd.trainer.tracking import draw_heat_maps
 
 
 class Validation:
@@ -57,6 +58,9 @@ class Validation:
         evidence = self.method.evidence(step)
         self._validation_va, per_token = self.method.scores.logged(evidence, step.mask)
         self.token_log.validation(self.global_steps, batch, per_token)
+        if self.trackers.trackers:
+            draw_heat_maps(self.run_log, self.global_steps)
+            self.trackers.images(self.global_steps)
         clear_views(uids)
 
     def _validate(self) -> dict[str, float]:
