@@ -57,6 +57,7 @@ REFUSED = {
     "trainer.v1.colocate_async*": "trainer.v1.trainer_mode is sync",
     "trainer.v1.separate_async*": "trainer.v1.trainer_mode is sync",
     "trainer.v1.sampler.max_off_policy*": "trainer.v1.trainer_mode is sync: rollouts are of the current student",
+    "trainer.log_val_generations": "trackers are given heat maps (docs/tracking.md), rollouts/ has held-out answers",
     "trainer.esi_redundant_time": "verl's trainer does not read it; Slurm's time limit is seen to by scripts/slurm",
     "trainer.checkpoint_callback_class": "verl's trainer does not read it",
     "data.tokenizer": "the student's folder has it (actor_rollout_ref.model.path)",
