@@ -18,8 +18,10 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.stack import ROOT, TINY, mixed_rows, one_question, records, run
+from tests.trackers.wandb_file import rows_of
 from tests.watching import PLANTED, files_that_hold, is_loopback, processes_seen
 
 pytestmark = pytest.mark.stack
@@ -112,12 +114,13 @@ def self_distilled(tmp_path_factory):
         "actor_rollout_ref.actor.optim.lr=1e-7",
         "trainer.save_freq=1",
         "trainer.test_freq=2",
+        "trainer.logger=[tensorboard,wandb]",
     ]
     before = stack_processes()
     output = folder / "run"
     command = train_command(output, student, student, data, *settings, "trainer.total_training_steps=1000")
     log = folder / "stdout.log"
-    status, seen = interrupt_after(2, command, output, log, PLANTED, processes_seen)
+    status, seen = interrupt_after(2, command, output, log, PLANTED | {"WANDB_MODE": "offline"}, processes_seen)
     left = stack_processes() - before
     return {"output": output, "log": log, "status": status, "left": left, "logged": records(output), "seen": seen}
 
@@ -166,6 +169,21 @@ def test_no_secret_is_written_or_shown(self_distilled):
     for secret in [*PLANTED.values(), seen.token]:
         assert not files_that_hold(secret.encode(), folders)
         assert not [each.name for each in seen if secret in each.command_line]
+
+
+def test_trackers_hold_what_metrics_jsonl_has(self_distilled):
+    output, logged = self_distilled["output"], self_distilled["logged"]
+    events = EventAccumulator(str(output / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    (folder,) = (output / "wandb").glob("offline-run-*")
+    rows = [row for row in rows_of(folder) if "time/wall" in row]
+    for step, (record, row) in enumerate(zip(logged[:2], rows, strict=False)):  # the last may be cut off
+        numbers = {name: value for name, value in record.items() if isinstance(value, int | float) and name != "step"}
+        numbers |= {f"alarms/{name}": 1 for name in record.get("alarms", ())}
+        assert row == pytest.approx(numbers | {"step": step})
+        shown = {name: {event.step: event.value for event in events.Scalars(name)}[step] for name in numbers}
+        assert shown == pytest.approx(numbers, rel=1e-6)
+    assert len(list((output / "heat_maps" / "step_0").iterdir())) == 3
 
 
 def test_held_out_rollouts_are_logged_with_their_images(self_distilled):
