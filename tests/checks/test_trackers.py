@@ -48,3 +48,11 @@ def test_a_login_counts_for_its_host(tmp_path, monkeypatch):
     (tmp_path / ".swanlab").mkdir()
     (tmp_path / ".swanlab" / ".netrc").write_text("")
     check("swanlab", tmp_path, monkeypatch)
+
+
+def test_a_password_in_the_address_of_mlflow_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(trackers, "find_spec", lambda name: object())
+    check("mlflow", tmp_path, monkeypatch, MLFLOW_TRACKING_URI="https://mlflow.example.org")
+    with pytest.raises(ValueError, match="export MLFLOW_TRACKING_USERNAME") as refused:
+        check("mlflow", tmp_path, monkeypatch, MLFLOW_TRACKING_URI="https://me:hunter2@mlflow.example.org")
+    assert "hunter2" not in str(refused.value)

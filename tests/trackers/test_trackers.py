@@ -213,7 +213,7 @@ class Torn:
 
     def log(self, step, wall, values):
         if Torn.away:
-            raise ConnectionError("no route")
+            raise ConnectionError("no route to https://user:secret@host/x")
         self.told.append(step)
 
     def close(self, failed):
@@ -227,7 +227,7 @@ def test_a_tracker_that_fails_is_told_again_and_the_run_goes_on(tmp_path, monkey
         monkeypatch.setattr(Torn, "away", away)
         trackers.log(record(step, 0))
     assert trackers.trackers["torn"].told == [1, 2, 3, 4]
-    assert trackers.said == ["torn took nothing (no route): it is told again at the next step"]
+    assert trackers.said == ["torn took nothing (no route to https://host/x): it is told again at the next step"]
     monkeypatch.setattr(Torn, "away", True)
     trackers.close(failed=False)
     assert trackers.said[-1] == "torn lacks the end of the run, which metrics.jsonl has"

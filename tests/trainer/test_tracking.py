@@ -44,6 +44,7 @@ def trainer_in(folder, logger) -> VAOPDTrainer:
     settings = {"logger": logger, "project_name": "project", "experiment_name": "name", "val_only": False}
     settings |= {"test_freq": 1, "save_freq": 1, "default_local_dir": str(folder / "checkpoints")}
     trainer.config = OmegaConf.create({"trainer": settings})
+    trainer.phases = SimpleNamespace(begin=lambda what: None)
     trainer.run_log, trainer.gauges = RunLog(str(folder)), SimpleNamespace(set=lambda record: None)
     trainer.global_steps, trainer.total_training_steps, trainer.stopped = 0, 2, False
     return trainer

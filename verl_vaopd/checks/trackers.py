@@ -27,7 +27,7 @@ def check_trackers(config, environ: Mapping[str, str]) -> None:
     """Refuse what ``trainer.logger`` names and cannot be written.
 
     Raises:
-        ValueError: an unknown name, a package that is not installed, or no key for a service that wants one.
+        ValueError: an unknown name, a package that is not installed, no key where one is wanted, or one in an address.
     """
     for name in names_of(config.trainer.logger):
         setting = f"trainer.logger: {name!r}"
@@ -39,6 +39,12 @@ def check_trackers(config, environ: Mapping[str, str]) -> None:
         if find_spec(package := PACKAGES[name]) is None:
             install = SMALLER.get(package, package)
             raise ValueError(f"{setting} wants the package {package}: pip install {install}, or take it out")
+        server = urlsplit(environ.get("MLFLOW_TRACKING_URI", ""))
+        if name == "mlflow" and server.scheme in ("http", "https") and "@" in server.netloc:
+            raise ValueError(
+                f"{setting}: MLFLOW_TRACKING_URI holds a user or a password, which would be in logs: export "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
         if name == "wandb" and not _knows_wandb(environ):
             raise ValueError(
                 f"{setting}: no key for Weights & Biases: run `wandb login`, or export WANDB_API_KEY, or export "

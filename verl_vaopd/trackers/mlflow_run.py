@@ -10,6 +10,12 @@ from PIL import Image
 from verl_vaopd.trackers.tracker import Start
 
 FOLDER = "mlflow"
+DEFAULTS = {
+    "MLFLOW_ALLOW_FILE_STORE": "true",  # else MLflow 3.17 refuses it
+    # By default it waits for minutes: what it did not take is told again at the next step anyway.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
 AT_ONCE, LONGEST = 100, 500
 """Parameters of a request, letters of a value: limits of older servers."""
 
@@ -18,7 +24,8 @@ class MLflow:
     """MLflow keeps every value that a step ever had and orders them by time."""
 
     def __init__(self, start: Start):
-        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # else refused since MLflow 3.x
+        for name, value in DEFAULTS.items():
+            os.environ.setdefault(name, value)
         from mlflow.entities import Metric, Param
         from mlflow.tracking import MlflowClient
 

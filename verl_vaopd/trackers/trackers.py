@@ -1,6 +1,7 @@
 """The trackers of a run, all told the same."""
 
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -108,7 +109,10 @@ class Trackers:
                     waiting.popleft()
             except Exception as error:  # of somebody's server, network or disk
                 if len(waiting) == 1:
-                    self.say(f"{name} took nothing ({' '.join(str(error).split())}): it is told again at the next step")
+                    reason = re.sub(
+                        r"//[^/@\s]*@", "//", " ".join(str(error).split())
+                    )  # an address without its password
+                    self.say(f"{name} took nothing ({reason}): it is told again at the next step")
 
 
 def _logged(record: dict) -> tuple[int, float | None, dict[str, float]]:
