@@ -13,7 +13,7 @@ from functools import lru_cache
 from verl_vaopd.grading.patience import LIMIT, Patience
 
 WIDTH = min(16, max(2, len(os.sched_getaffinity(0))))
-_CLOCK_LIMIT = 3.0  # seconds by the clock, of an answer, on a machine that has no processor to spare
+_CLOCK_LIMIT = 2.0  # seconds by the clock, of an answer, on a machine that has no processor to spare
 _START_LIMIT = 120.0  # seconds; the imports take one
 _FORK_LIMIT = 15.0  # a fork takes hundredths; then the fork server is taken for dead
 _ANSWERS = 1000  # that a grader gives before it makes room: sympy's caches grow
