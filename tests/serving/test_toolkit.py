@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.evaluation.data_files import choice, mathverse_rows, write
+from tests.evaluation.data_files import choice, mathverse_rows, wemath_rows, write
 from verl_vaopd.serving import EvaluationError
 from verl_vaopd.serving.toolkit_process import Toolkit, toolkit_python
 
@@ -54,6 +54,12 @@ def test_by_rule_what_rules_cannot_read_is_wrong_and_needs_no_judge(toolkit, tmp
     scored = scored_by_rule(toolkit, tmp_path, "MathVerse_MINI", ["7", " 7 ", "7 cm", "seven", "8"])
     assert [row["correct"] for row in scored["verdicts"]] == [True, True, False, False, False]
     assert scored["official"]["Text Dominant"] == 100.0 and scored["official"]["Vision Only"] == 0.0
+    write(tmp_path / "data", "WeMath", wemath_rows())  # of the ten answers all are A, but each fourth, which is B
+    assert len(prepared(toolkit, tmp_path, "WeMath")) == 10
+    scored = scored_by_rule(toolkit, tmp_path, "WeMath", ["A", "Answer: A", "", "B. of it", *["A"] * 5, "7"])
+    right = [True, True, False, True, True, True, True, False, True, False]
+    assert [row["correct"] for row in scored["verdicts"]] == right and set(scored["official"]) == {"strict", "loose"}
+    assert not any(row["correct"] for row in scored_by_rule(toolkit, tmp_path, "WeMath", ["7"] * 10)["verdicts"])
     write(tmp_path / "data", "AI2D_TEST", [choice(0), choice(1)])
     prepared(toolkit, tmp_path, "AI2D_TEST")
     verdicts = scored_by_rule(toolkit, tmp_path, "AI2D_TEST", ["A", "zzz"])["verdicts"]

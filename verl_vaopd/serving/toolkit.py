@@ -30,6 +30,7 @@ from vlmeval.dataset import build_dataset  # noqa: E402
 from vlmeval.dataset import image_base as toolkit_base  # noqa: E402
 from vlmeval.dataset.utils.mathverse import MathVerse_acc, post_check_score  # noqa: E402
 from vlmeval.dataset.utils.mathvista import post_check  # noqa: E402
+from vlmeval.dataset.utils.wemath import load_and_process_data  # noqa: E402
 from vlmeval.smp import LMUDataRoot, dump, load  # noqa: E402
 
 NO_JUDGE = "exact_matching"
@@ -37,7 +38,8 @@ RANDOM = "randomly generate one"  # the toolkit's log where it drew an option at
 UNREAD = "Failed in Prefetch"
 RETRIES_FAILED = "All 5 retries failed"
 datasets: dict[str, object] = {}
-pd.read_csv = partial(pd.read_csv, keep_default_na=False, na_values=[""])  # "None" and "NA" are options, not gaps
+# "None" and "NA" are options, not gaps; an answer is a text, though all of them be numbers.
+pd.read_csv = partial(pd.read_csv, keep_default_na=False, na_values=[""], dtype={"prediction": str})
 
 
 def write_image(folder: Path, encoded: str) -> str:
@@ -118,7 +120,7 @@ def by_index(path: str) -> dict[str, dict]:
 
 
 def multiple_choice(dataset, table: pd.DataFrame, file: str, judge: dict) -> tuple[list[dict], dict]:
-    """AI2D, MMMU, MMStar, WeMath: an option drawn at random counts as unparsed and wrong."""
+    """AI2D, MMMU, MMStar, WeMath with a judge: an option drawn at random counts as unparsed and wrong."""
     report = None
     with contextlib.suppress(ZeroDivisionError):  # WeMath's rate of rote memorisation when nothing is right
         report = dataset.evaluate(file, **judge)
@@ -133,6 +135,19 @@ def multiple_choice(dataset, table: pd.DataFrame, file: str, judge: dict) -> tup
     if dataset.dataset_name == "WeMath":
         return rows, wemath_figures(table, report)
     return rows, {"accuracy": 100 * float(report["Overall"].iloc[0])}
+
+
+def wemath(dataset, table: pd.DataFrame, file: str, judge: dict) -> tuple[list[dict], dict]:
+    """Without a judge by the toolkit's rule: the first letter behind the last "Answer"."""
+    if judge["model"] != NO_JUDGE:
+        return multiple_choice(dataset, table, file, judge)
+    dump(table.assign(prediction=[str(each).strip() or "-" for each in table["prediction"]]), file)
+    report = None
+    with contextlib.suppress(ZeroDivisionError):  # as above
+        report = dataset.evaluate(file, **judge)
+    right = load_and_process_data(file)["joker"]
+    rows = [{"correct": bool(each), "unparsed": False, "unread": False, "log": "by rule"} for each in right]
+    return rows, {} if report is None else wemath_figures(table, report)
 
 
 def wemath_figures(table: pd.DataFrame, report: pd.DataFrame) -> dict:
@@ -219,7 +234,7 @@ def ocrbench(dataset, table: pd.DataFrame, file: str, judge: dict) -> tuple[list
 
 
 SCORERS: dict[str, Callable] = {
-    "WeMath": multiple_choice,
+    "WeMath": wemath,
     "MathVista_MINI": mathvista,
     "MathVerse_MINI": mathverse,
     "HallusionBench": yes_or_no,
