@@ -3,14 +3,14 @@
 #
 #   bash scripts/test.sh [--fast | --long] [pytest arguments]
 #
-#   --fast   leaves out the tests that start the whole stack
+#   --fast   leaves out the tests that start the whole stack, and the slowest of the others
 #   --long   takes in those that repeat a start for one more setting
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 pytest_args=(--durations=10)
 case "${1:-}" in
-  --fast) pytest_args+=(-m "not stack") ;;
+  --fast) pytest_args+=(-m "not stack and not slow") ;;
   --long) ;;
   *) pytest_args+=(-m "not long") ;;
 esac

@@ -5,6 +5,8 @@ import torch
 
 from benchmarks import fused_loss, grading, measure
 
+pytestmark = pytest.mark.slow
+
 TINY = "--vocab-size 512 --student-width 32 --teacher-width 64 --threads 1 --repeats 1 --device cpu --rows 16".split()
 
 

@@ -9,6 +9,8 @@ import pytest
 from tests.stack import ROOT, run
 from tests.warm_commands import environment
 
+pytestmark = pytest.mark.slow
+
 RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.sh") if path.read_text().startswith("#!"))
 CALLS = [(path.relative_to(ROOT), *options) for path in RECIPES for options in ((), ("data.seed=7", "--restarts", "2"))]
 CALLS += [

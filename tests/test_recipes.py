@@ -17,6 +17,8 @@ from verl_vaopd.diagnostics.labels import ORDER, label_of
 from verl_vaopd.methods import method_names
 from verl_vaopd.settings.compose import compose
 
+pytestmark = pytest.mark.slow
+
 GPU_RECIPES = {
     "vaopd_4b_2b_geo3k": ("Qwen/Qwen3-VL-4B-Instruct", "geometry3k"),
     "vaopd_8b_2b_geo3k": ("Qwen/Qwen3-VL-8B-Instruct", "geometry3k"),

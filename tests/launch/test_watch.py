@@ -50,6 +50,8 @@ ENGINES = """
 import time, ray
 from verl_vaopd.launch.watch import Watch
 
+pytestmark = pytest.mark.slow
+
 class EngineDeadError(Exception):
     pass
 

@@ -11,6 +11,8 @@ from tests.stack import run_ranks
 from verl_vaopd.model.attention import NAMES
 from verl_vaopd.model.kernels import KERNELS
 
+pytestmark = pytest.mark.slow
+
 LAYERS = 3
 
 

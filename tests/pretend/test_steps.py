@@ -12,6 +12,8 @@ import torch
 from tests.random_models import make_checkpoint
 from tests.stack import run_ranks
 
+pytestmark = pytest.mark.slow
+
 USUAL = {
     "response_lengths": [4, 1, 3],
     "prompts": ["one", "two", "text"],

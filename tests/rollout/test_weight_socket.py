@@ -10,6 +10,8 @@ from vllm.model_executor.models.qwen3_vl import Qwen3VLForConditionalGeneration
 
 from verl_vaopd.rollout.deepstack import zero_deepstack_buffers
 
+pytestmark = pytest.mark.slow
+
 
 class Wrapped:
     """As vLLM's CUDAGraphWrapper: attributes are those of the model inside."""

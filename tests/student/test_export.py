@@ -13,6 +13,8 @@ from tests.stack import ROOT, run_ranks
 from verl_vaopd.student.export import export, main
 from verl_vaopd.tiny.models import random_models
 
+pytestmark = pytest.mark.slow
+
 SHARD = "actor/distributed/__1_0.distcp"
 
 

@@ -16,6 +16,8 @@ from tests.random_models import VOCAB_SIZE, Prompts, make_checkpoint, plain_logi
 from tests.stack import run_ranks
 from tests.student.update_path_settings import REWARDS, TEMPERATURE
 
+pytestmark = pytest.mark.slow
+
 MIXED = {"response_lengths": [7, 1, 4, 9], "settings": {}}
 EQUAL = {"response_lengths": [5, 5, 5, 5], "settings": {}}
 OPD = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "opd"}}
