@@ -5,7 +5,6 @@ that answers asleep, or with what it was given before it woke.
 """
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from tests.stack import ROOT, mixed_rows, records, run
@@ -93,11 +92,10 @@ def test_engines_sleep_while_teacher_and_student_run(slept):
         assert "score" in names[before:place] and "update" in names[place:after]
 
 
-def test_checkpoint_and_export_in_bf16(slept):
+def test_checkpoint_and_export_are_whole(slept):
     folder = slept["folder"]
-    exported = load_file(folder / "student" / "model.safetensors")
-    assert {tensor.dtype for tensor in exported.values()} == {torch.bfloat16}
-    assert all(tensor.isfinite().all() for tensor in exported.values())
+    [file] = (folder / "student").glob("*.safetensors")
+    assert all(tensor.isfinite().all() for tensor in load_file(file).values())
     assert f"training from step {STEPS + 1}" in slept["second"].stdout
 
 
