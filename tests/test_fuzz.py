@@ -5,17 +5,17 @@
 
 import copy
 import io
-import os
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from PIL import Image
 
 from tests.checks.odd_images import NOT_RGB, ODD_IMAGES
 from tests.checks.test_rows import check_row
+from tests.fuzzing import looked_at
 from verl_vaopd.algorithm.degradations import DEGRADATIONS
 from verl_vaopd.checks.host_values import HOST_VALUES
 from verl_vaopd.checks.rows import RowCheck
@@ -26,21 +26,10 @@ from verl_vaopd.settings.compose import compose
 from verl_vaopd.tiny.processor import make_processor
 from verl_vaopd.tiny.tokenizer import SPECIAL_TOKENS
 
-EXAMPLES = int(os.environ.get("VAOPD_FUZZ", 0))
 REQUIRED = [
     *("vaopd.teacher.path=teacher", "actor_rollout_ref.model.path=student"),
     *("data.train_files=train.parquet", "data.val_files=val.parquet"),
 ]
-
-
-def looked_at(few: int):
-    return settings(
-        max_examples=EXAMPLES or few,
-        derandomize=not EXAMPLES,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 any_text = st.text(st.characters(codec=None), max_size=20)  # surrogates and control characters too

@@ -4,7 +4,10 @@ vLLM has no sleep on CPUs, so a stand-in discards what a GPU's pool would (prete
 that answers asleep, or with what it was given before it woke.
 """
 
+import json
+
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.stack import ROOT, mixed_rows, records, run
@@ -94,8 +97,12 @@ def test_engines_sleep_while_teacher_and_student_run(slept):
 
 def test_checkpoint_and_export_are_whole(slept):
     folder = slept["folder"]
-    [file] = (folder / "student").glob("*.safetensors")
-    assert all(tensor.isfinite().all() for tensor in load_file(file).values())
+    exported = load_file(folder / "student" / "model.safetensors")
+    assert {tensor.dtype for tensor in exported.values()} == {
+        torch.float32
+    }  # what AdamW keeps; read as its config says
+    assert json.loads((folder / "student" / "config.json").read_text())["dtype"] == "bfloat16"
+    assert all(tensor.isfinite().all() for tensor in exported.values())
     assert f"training from step {STEPS + 1}" in slept["second"].stdout
 
 

@@ -3,11 +3,11 @@
 ``VAOPD_FUZZ=5000`` looks at that many examples of each property instead of a few.
 """
 
-import os
 import time
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 
+from tests.fuzzing import looked_at
 from tests.grading.latex import ANSWERS
 from verl_vaopd.data.reward import compute_score
 from verl_vaopd.grading.committed import committed_answer
@@ -15,18 +15,7 @@ from verl_vaopd.grading.grading import MAX_CHARACTERS, same_answer
 from verl_vaopd.grading.rules import judge
 from verl_vaopd.grading.text import key, plain
 
-EXAMPLES = int(os.environ.get("VAOPD_FUZZ", 0))
 ENDS = 60  # seconds; an answer without limits takes hours, one with them a few on a busy machine
-
-
-def looked_at(few: int):
-    return settings(
-        max_examples=EXAMPLES or few,
-        derandomize=not EXAMPLES,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 @looked_at(60)

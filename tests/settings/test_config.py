@@ -206,6 +206,13 @@ def test_impossible_values_of_the_hosts_settings_are_named(tiny, name, value):
         check_host_values(config)
 
 
+def test_a_reward_function_of_ones_own_has_settings_of_its_own(tiny):
+    config = copy.deepcopy(tiny)
+    own = {"path": "mine.py", "name": "score", "reward_kwargs": {"answer": "any"}}
+    OmegaConf.update(config, "reward.custom_reward_function", own, force_add=True)
+    check_host_values(config)
+
+
 @pytest.mark.parametrize(
     "name, value",
     [

@@ -4,7 +4,7 @@ import pytest
 
 from verl_vaopd.checks.start import check_settings
 from verl_vaopd.settings.compose import compose, untouched
-from verl_vaopd.settings.of_verl import HARMLESS, REFUSED, USED, _longest, kind_of, leaves
+from verl_vaopd.settings.of_verl import HARMLESS, OPEN, REFUSED, USED, _longest, kind_of, leaves
 
 REQUIRED = ["actor_rollout_ref.model.path=s", "vaopd.teacher.path=t", "data.train_files=a", "data.val_files=b"]
 HOST = {name: value for name, value in leaves(untouched()) if not name.startswith("vaopd.")}
@@ -18,7 +18,23 @@ def test_every_setting_of_verls_is_sorted():
 def test_no_pattern_is_left_over():
     """Of a setting that verl had once, or that another pattern hides."""
     decide = {_longest(name)[0] for name in HOST}
-    assert {*USED, *HARMLESS, *REFUSED} - decide == set()
+    used = {f"{section}.{key}" for section, keys in USED.items() for key in keys.split()}
+    assert {*used, *OPEN, *HARMLESS, *REFUSED} - decide == {"actor_rollout_ref.rollout.enable_sleep_mode"}  # tiny_cpu's
+
+
+@pytest.mark.parametrize(
+    "name", ["actor_rollout_ref.actor.nonsense", "trainer.safe_freq", "data.mm_processor", "new_section.key"]
+)
+def test_a_setting_that_verl_does_not_have_is_refused_by_name(name):
+    with pytest.raises(ValueError, match="verl has no such setting") as refused:
+        check_settings(compose("tiny_cpu", [*REQUIRED, f"+{name}=1"]))
+    assert str(refused.value).startswith(f"{name}=1")
+
+
+def test_sections_that_a_library_reads_take_anything():
+    vllm, reward = "actor_rollout_ref.rollout.engine_kwargs.vllm", "reward.custom_reward_function.reward_kwargs"
+    more = [f"++{vllm}.limit_mm_per_prompt.image=2", f"+{vllm}.seed=1", f"+{reward}.answer=last_boxed"]
+    check_settings(compose("tiny_cpu", [*REQUIRED, *more, "+ray_kwargs.ray_init.runtime_env.env_vars.A=b"]))
 
 
 @pytest.mark.parametrize(

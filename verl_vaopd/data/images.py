@@ -29,11 +29,10 @@ def as_rgb(image: Image.Image) -> Image.Image:
         ValueError: pixels without a defined white (32-bit integers above 65,535, floating point), or a colour space
             that Pillow does not convert.
     """
-    depth = _scale_of_samples(image)
+    key = _transparent_colour(image)  # before its pixels are loaded
     frame = ImageOps.exif_transpose(image)
-    key = frame.info.get("transparency")
-    if depth and key is not None:
-        frame.info["transparency"] = depth(key)
+    if key is not None:
+        frame.info["transparency"] = key
     if frame.mode.startswith("I"):  # I;16 and its byte orders, or 16-bit samples in 32 bits
         samples = np.asarray(frame)
         if samples.min() < 0 or samples.max() > 65535:
@@ -52,19 +51,20 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return rgb
 
 
-def _scale_of_samples(image: Image.Image):
-    """What makes of a PNG's one transparent colour, named at the file's depth, the one that Pillow's 8 bits hold.
+def _transparent_colour(image: Image.Image) -> int | tuple[int, ...] | bytes | None:
+    """A PNG's one transparent colour (of a palette: its opacities), as Pillow's samples hold it; None if there is none.
 
-    None where they are the same. Of 16 bits a channel Pillow keeps the upper 8, so colours that share those count as
-    the transparent one. Pillow knows the depth until it has loaded the pixels.
+    The file names it at its own depth, which Pillow knows until it has loaded the pixels. Of 16 bits a channel Pillow
+    keeps the upper 8, so colours that share those count as the transparent one.
     """
+    key = image.info.get("transparency")
     rawmode = image.tile[0].args if image.format == "PNG" and image.tile else None
-    if rawmode in ("L;2", "L;4"):
-        bits = int(rawmode[-1])
-        return lambda key: key % 2**bits * (255 // (2**bits - 1))  # the bits above the depth say nothing
+    if key is None or rawmode not in ("L;2", "L;4", "RGB;16B"):
+        return key
     if rawmode == "RGB;16B":
-        return lambda key: tuple(sample >> 8 for sample in key)
-    return None
+        return tuple(sample >> 8 for sample in key)
+    bits = int(rawmode[-1])
+    return key % 2**bits * (255 // (2**bits - 1))  # the bits above the depth say nothing
 
 
 def check_image(data: bytes | None, field: str) -> tuple[int, int]:

@@ -13,6 +13,8 @@ from verl_vaopd.launch.stacks import stacks_of_run
 from verl_vaopd.runlog.phases import read_phase
 
 FAULTS = "faults"
+STACKS_S = 300
+"""What keeping the stacks may take; then the run ends without the rest of them."""
 
 
 class Hung(RuntimeError):
@@ -30,9 +32,11 @@ class HangWatch:
         every_s: seconds between looks.
     """
 
-    def __init__(self, folder: str, end: Callable[[Hung], None], every_s: float = 2.0):
+    def __init__(self, folder: str, end: Callable[[Hung], None], every_s: float = 2.0, clock=time.monotonic):
         self.folder, self.hung = folder, None
-        self._end, self._every_s = end, every_s
+        self._end, self._every_s, self._clock = end, every_s, clock
+        self._seen: dict | None = None
+        self._stretch_since = self._phase_since = 0.0
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._look_on, name="hang watch", daemon=True)
 
@@ -44,29 +48,41 @@ class HangWatch:
         self._closed.set()
 
     def _look_on(self) -> None:
-        seen, stretch_since, phase_since = None, 0.0, 0.0
         while not self._closed.wait(self._every_s):
-            now, phase = time.monotonic(), read_phase(self.folder)
-            if phase is None:
-                continue
-            if seen is None or phase["stretch"] != seen["stretch"]:
-                stretch_since = now
-            if phase != seen:
-                phase_since = now
-            seen = phase
-            if phase["limit_s"] is not None and now - stretch_since > phase["limit_s"]:
-                self.hung = Hung(self._said(phase, now - stretch_since, now - phase_since))
-                self._end(self.hung)
+            if hung := self.look():
+                self.hung = hung
+                self._end(hung)
                 return
 
-    def _said(self, phase: dict, stretch_s: float, phase_s: float) -> str:
-        path = os.path.join(self.folder, FAULTS, f"hang_{phase['what'].replace(' ', '_')}.txt")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w") as f:
-            stopped = stacks_of_run(f)
-        inside = "" if phase["phase"] == phase["what"] else f", in {phase['phase']!r} for {phase_s:.0f} s"
-        return (
-            f"{phase['what']} hangs: {stretch_s:.0f} s{inside} (more than {phase['limit_s']:.0f} s: {phase['why']})"
-            + (f"; stopped by a signal: {', '.join(stopped)}" if stopped else "")
-            + f"; the stacks of all processes: {path}"
-        )
+    def look(self) -> Hung | None:
+        """What hangs by now, if anything does; its stacks are then kept."""
+        now, phase = self._clock(), read_phase(self.folder)
+        if phase is None:
+            return None
+        if self._seen is None or phase["stretch"] != self._seen["stretch"]:
+            self._stretch_since = now
+        if phase != self._seen:
+            self._phase_since = now
+        self._seen = phase
+        took = now - self._stretch_since
+        if phase["limit_s"] is None or took <= phase["limit_s"]:
+            return None
+        inside = f", in {phase['phase']!r} for {now - self._phase_since:.0f} s" * (phase["phase"] != phase["what"])
+        said = f"{phase['what']} hangs: {took:.0f} s{inside} (more than {phase['limit_s']:.0f} s: {phase['why']})"
+        return Hung(said + self._keep_stacks(phase["what"].replace(" ", "_")))
+
+    def _keep_stacks(self, name: str) -> str:
+        """Where they are, and who is stopped. What hangs may hang here too, a disk or Ray: so it has a time limit."""
+        path, stopped = os.path.join(self.folder, FAULTS, f"hang_{name}.txt"), []
+
+        def write():
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w") as f:
+                stopped.extend(stacks_of_run(f))
+
+        writing = threading.Thread(target=write, name="stacks", daemon=True)  # its own error goes to worker.log
+        writing.start()
+        writing.join(STACKS_S)
+        by_signal = f"; stopped by a signal: {', '.join(stopped)}" * bool(stopped)
+        kept = f"the stacks of all processes: {path}" if os.path.exists(path) else "its stacks could not be kept"
+        return f"{by_signal}; {kept}"

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -24,20 +25,20 @@ def stacks_of_run(file: TextIO) -> list[str]:
         The names of processes that a signal has stopped.
     """
     if "RAY_ADDRESS" in os.environ:
-        found = [part for node in _of_nodes() for part in node]
+        found = (part for node in _of_nodes() for part in node)
     else:
         found = _of(psutil.Process().children(recursive=True))
     stopped = []
     for name, status, stack in found:
         file.write(f"==== {name} ({status})\n{stack}\n")
+        file.flush()
         if status == psutil.STATUS_STOPPED:
             stopped.append(name)
     return stopped
 
 
-def _of(processes: list[psutil.Process]) -> list[tuple[str, str, str]]:
+def _of(processes: Iterable[psutil.Process]) -> Iterator[tuple[str, str, str]]:
     """(name and number, status, stack) of each that is Python's."""
-    found = []
     for process in processes:
         try:
             title, status = " ".join(process.cmdline()), process.status()
@@ -46,8 +47,7 @@ def _of(processes: list[psutil.Process]) -> list[tuple[str, str, str]]:
         program = os.path.basename(title.split(" ")[0])
         if title.startswith(NAMES) or program.startswith(NAMES):
             name = title.split(" ")[0] if title.startswith(NAMES) else title[:120]
-            found.append((f"{name} (pid {process.pid})", status, _stack(process.pid)))
-    return found
+            yield f"{name} (pid {process.pid})", status, _stack(process.pid)
 
 
 def _stack(pid: int) -> str:
@@ -66,9 +66,10 @@ def _of_nodes() -> list[list[tuple[str, str, str]]]:
 
     @ray.remote(num_cpus=0, max_retries=0)
     def here() -> list[tuple[str, str, str]]:
-        user = psutil.Process().uids().real
-        mine = [process for process in psutil.process_iter() if process.uids().real == user]
-        return _of([process for process in mine if " ".join(process.cmdline()).startswith(("ray::", "VLLM"))])
+        me = psutil.Process()
+        mine = psutil.process_iter(["uids", "cmdline"])  # None: it has ended, or may not be looked at
+        mine = (p for p in mine if p.pid != me.pid and p.info["uids"] and p.info["uids"].real == me.uids().real)
+        return list(_of(p for p in mine if " ".join(p.info["cmdline"] or ()).startswith(("ray::", "VLLM"))))
 
     nodes = [node for node in ray.nodes() if node["Alive"]]
     asked = {

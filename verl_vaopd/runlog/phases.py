@@ -63,9 +63,9 @@ class Phases:
 
 
 def read_phase(folder: str) -> dict | None:
-    """What :class:`Phases` wrote last; None before that."""
+    """What :class:`Phases` wrote last; None before that, or where it cannot be read just now."""
     try:
         with open(os.path.join(folder, PHASE)) as f:
             return json.load(f)
-    except FileNotFoundError:
+    except OSError:  # not there yet, or just replaced on a disk of the network
         return None

@@ -11,36 +11,89 @@ from omegaconf import DictConfig, OmegaConf
 
 ACTOR, MODEL, ROLLOUT = "actor_rollout_ref.actor.", "actor_rollout_ref.model.", "actor_rollout_ref.rollout."
 
-USED = (
-    "data.*",
-    "actor_rollout_ref.*",
-    "reward.*",
-    "custom_reward_function.*",  # verl's older name of reward.custom_reward_function
-    "trainer.*",
-    "transfer_queue.*",
-    "ray_kwargs.*",
+USED = {  # section: its settings
+    "actor_rollout_ref.actor.optim": (
+        "betas clip_grad lr lr_scheduler_type lr_warmup_steps lr_warmup_steps_ratio min_lr_ratio num_cycles "
+        "optimizer optimizer_impl override_optimizer_config total_training_steps warmup_style weight_decay "
+        "zero_indexed_step"
+    ),
+    "actor_rollout_ref.actor.fsdp_config": (
+        "dtype fsdp_size full_determinism model_dtype offload_policy optimizer_offload param_offload "
+        "reshard_after_forward seed ulysses_sequence_parallel_size use_no_sync_for_gradient_accumulation "
+        "use_torch_compile"
+    ),
+    "actor_rollout_ref.actor.fsdp_config.mixed_precision": "buffer_dtype param_dtype reduce_dtype",
+    "actor_rollout_ref.actor": (
+        "clip_ratio clip_ratio_c clip_ratio_high clip_ratio_low data_loader_seed loss_agg_mode ppo_epochs "
+        "ppo_max_token_len_per_gpu ppo_micro_batch_size_per_gpu ppo_mini_batch_size rollout_n strategy "
+        "ulysses_sequence_parallel_size use_dynamic_bsz use_kl_loss use_remove_padding use_torch_compile"
+    ),
+    "actor_rollout_ref.actor.policy_loss": "loss_mode",
+    "actor_rollout_ref.actor.checkpoint": "async_save load_contents save_contents strict",
+    "actor_rollout_ref.rollout": (
+        "calculate_log_probs cudagraph_capture_sizes data_parallel_size disable_log_stats dtype "
+        "enable_chunked_prefill enable_prefix_caching enable_sleep_mode enforce_eager free_cache_engine "
+        "full_determinism gpu_memory_utilization ignore_eos load_format logprobs_mode max_model_len "
+        "max_num_batched_tokens max_num_seqs mode n name pipeline_model_parallel_size prompt_length "
+        "quantization quantization_config_file response_length scheduling_policy seed skip_tokenizer_init "
+        "temperature tensor_model_parallel_size top_k top_p"
+    ),
+    "actor_rollout_ref.rollout.val_kwargs": "do_sample n temperature top_k top_p",
+    "actor_rollout_ref.rollout.agent": "agent_loop_manager_class num_workers",
+    "actor_rollout_ref.model": (
+        "custom_chat_template enable_activation_offload enable_gradient_checkpointing external_lib model_type "
+        "path tokenizer_path trust_remote_code use_remove_padding use_shm"
+    ),
+    "actor_rollout_ref": "hybrid_engine",
+    "data": (
+        "dataloader_num_workers filter_overlong_prompts function_tool_path "
+        "image_key image_patch_size max_prompt_length max_response_length prompt_key return_full_prompt "
+        "return_multi_modal_inputs return_raw_chat seed shuffle tool_config_path train_batch_size train_files "
+        "train_max_samples truncation trust_remote_code use_shm val_batch_size val_files val_max_samples "
+        "validation_shuffle"
+    ),
+    "data.custom_cls": "name path",
+    "custom_reward_function": "name path",
+    "reward": "num_workers",
+    "reward.reward_manager": "name source",
+    "reward.reward_manager.module": "name path",
+    "algorithm": "norm_adv_by_std_in_grpo",
+    "trainer": (
+        "balance_batch default_hdfs_dir default_local_dir del_local_ckpt_after_load device experiment_name "
+        "logger max_actor_ckpt_to_keep n_gpus_per_node nnodes project_name resume_from_path resume_mode "
+        "rollout_data_dir save_freq test_freq total_epochs total_training_steps use_v1 val_before_train "
+        "val_only validation_data_dir"
+    ),
+    "trainer.v1": "sync trainer_mode",
+    "trainer.v1.sampler": "sync_refill_failed_groups",
+    "trainer.v1.sampler.custom_sampler": "name path",
+    "ray_kwargs": "timeline_json_file",
+}
+
+OPEN = (  # sections that a library, or the function they are for, reads as a whole
+    "actor_rollout_ref.rollout.engine_kwargs.vllm.*",
+    "actor_rollout_ref.model.override_config.*",
+    "data.mm_processor_kwargs.*",
     "global_profiler.*",
     "skip.*",
-    "algorithm.norm_adv_by_std_in_grpo",
-    ACTOR + "policy_loss.loss_mode",  # GRPO and PAPO refuse all but one
+    "ray_kwargs.ray_init.*",
+    "actor_rollout_ref.rollout.checkpoint_engine.*",
+    "actor_rollout_ref.actor.profiler.*",
+    "actor_rollout_ref.rollout.profiler.*",
+    "actor_rollout_ref.rollout.trace.*",
+    "actor_rollout_ref.rollout.prometheus.*",
+    "transfer_queue.*",
+    "reward.custom_reward_function.*",
+    "data.apply_chat_template_kwargs*",
+    "trainer.v1.sampler.sampler_kwargs*",
 )
 
-HARMLESS = (  # names of verl's dataclasses, and what says nothing of a run's results
+HARMLESS = (  # names of verl's dataclasses, and what is the same whatever it is set to
     "*._target_",
-    "model_engine",
+    "model_engine",  # which of verl's groups of settings the others come from
     "algorithm.use_kl_in_reward",  # looked at beside this list: it must be false
-    "actor_rollout_ref.nccl_timeout",
-    "transfer_queue.backend.MooncakeStore*",
-    "transfer_queue.metrics*",
-    "trainer.ray_wait_register_center_timeout",
-    "data.video_key",
+    "data.video_key",  # rows with videos are refused
     "data.audio_key",
-    "data.return_raw_input_ids",
-    "data.reward_fn_key",
-    ROLLOUT + "prometheus.*",
-    ROLLOUT + "engine_kwargs.sglang",
-    ROLLOUT + "engine_kwargs.trtllm",
-    ACTOR + "fsdp_config.turbo_config.*",
 )
 
 REFUSED = {
@@ -60,6 +113,10 @@ REFUSED = {
     "trainer.log_val_generations": "trackers are given heat maps (docs/tracking.md), rollouts/ has held-out answers",
     "trainer.esi_redundant_time": "verl's trainer does not read it; Slurm's time limit is seen to by scripts/slurm",
     "trainer.checkpoint_callback_class": "verl's trainer does not read it",
+    "trainer.ray_wait_register_center_timeout": "verl's trainer does not read it",
+    "actor_rollout_ref.nccl_timeout": "verl's workers do not read it",
+    "data.return_raw_input_ids": "verl's data set does not read it",
+    "data.reward_fn_key": "the column data_source says which data set a row is of",
     "data.tokenizer": "the student's folder has it (actor_rollout_ref.model.path)",
     "data.filter_overlong_prompts_workers": "no row is dropped (data.filter_overlong_prompts)",
     "data.gen_batch_size": "a step samples data.train_batch_size prompts",
@@ -94,6 +151,9 @@ REFUSED = {
     ACTOR + "fsdp_config.wrap_policy*": "it belongs to FSDP1; the strategy here is fsdp2",
     ACTOR + "fsdp_config.use_orig_params": "it belongs to FSDP1; the strategy here is fsdp2",
     ACTOR + "fsdp_config.forward_prefetch": "it belongs to FSDP1; the strategy here is fsdp2",
+    ACTOR + "fsdp_config.turbo_config.*": "it belongs to another strategy; the one here is fsdp2",
+    ROLLOUT + "engine_kwargs.sglang*": "rollouts are vLLM's",
+    ROLLOUT + "engine_kwargs.trtllm*": "rollouts are vLLM's",
     ACTOR + "fsdp_config.forward_only": "the student is trained",
     ACTOR + "fsdp_config.strategy": "set actor_rollout_ref.actor.strategy",
     ROLLOUT + "do_sample": "rollouts are sampled (temperature, top_p); val_kwargs.do_sample is that of validations",
@@ -124,7 +184,8 @@ def kind_of(name: str) -> str | None:
 
 @cache
 def _longest(name: str) -> tuple[str, str] | None:
-    kinds = (("used", USED), ("harmless", HARMLESS), ("refused", REFUSED))
+    names = [f"{section}.{key}" for section, keys in USED.items() for key in keys.split()]
+    kinds = (("used", (*names, *OPEN)), ("harmless", HARMLESS), ("refused", REFUSED))
     matching = [(pattern, kind) for kind, patterns in kinds for pattern in patterns if fnmatchcase(name, pattern)]
     return max(matching, key=lambda match: len(match[0]), default=None)
 
@@ -147,5 +208,9 @@ def refuse_unread(config: DictConfig, host: DictConfig) -> None:
     """
     given = dict(leaves(host))
     for name, value in leaves(config):
-        if not name.startswith("vaopd.") and kind_of(name) == "refused" and value != given.get(name):
+        if name.startswith("vaopd.") or (name in given and value == given[name]):
+            continue
+        if kind_of(name) is None:
+            raise ValueError(f"{name}={value!r}: verl has no such setting; take it out, or correct its name")
+        if kind_of(name) == "refused":
             raise ValueError(f"{name}={value!r}: nothing here follows it; take it out: {REFUSED[_longest(name)[0]]}")
