@@ -8,16 +8,16 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-pytest_args=(--durations=10)
+processes=2
 case "${1:-}" in
-  --fast) pytest_args+=(-m "not stack and not slow") ;;
-  --long) ;;
-  *) pytest_args+=(-m "not long") ;;
+  --fast) phases=("not stack and not slow") ;;
+  --long) phases=("not stack" "stack") processes=0 ;; # some of those take all the memory
+  *) phases=("not stack and not long" "stack and not long") ;;
 esac
 case "${1:-}" in --fast | --long) shift ;; esac
 
 bash scripts/setup.sh --dev
-if [[ "${pytest_args[*]}" != *"not stack"* ]]; then
+if [[ ${#phases[@]} -gt 1 ]]; then
   bash scripts/setup.sh --eval || echo "test.sh: the evaluation environment cannot be made: its whole-stack test will skip" >&2
 fi
 
@@ -38,7 +38,23 @@ fi
 unset RAY_ADDRESS
 export HF_HUB_OFFLINE=1
 export TOKENIZERS_PARALLELISM=false
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}"
 export PYTHONUNBUFFERED=1
 
-exec "${VAOPD_VENV:-.venv}/bin/python" -m pytest "${pytest_args[@]}" "$@"
+python="${VAOPD_VENV:-.venv}/bin/python"
+result=5 # pytest's, for no test at all
+
+# run_tests MARKS [pytest arguments]: the worst status is kept, and no test among these is none.
+run_tests() {
+  local status=0
+  "$python" -m pytest --durations=10 -m "$@" || status=$?
+  if [[ "$result" == 5 || "$status" != 0 && "$status" != 5 ]]; then result="$status"; fi
+}
+
+# Without the stack: file by file on two processes of one thread each.
+OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" run_tests "${phases[0]}" -n "$processes" --dist loadfile "$@"
+
+# With it: one after another, since a start takes the whole machine.
+if [[ ${#phases[@]} -gt 1 ]]; then
+  OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" run_tests "${phases[1]}" "$@"
+fi
+exit "$result"

@@ -50,8 +50,6 @@ ENGINES = """
 import time, ray
 from verl_vaopd.launch.watch import Watch
 
-pytestmark = pytest.mark.slow
-
 class EngineDeadError(Exception):
     pass
 
