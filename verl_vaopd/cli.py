@@ -7,7 +7,10 @@ from importlib import import_module
 COMMANDS = {
     "train": ("verl_vaopd.launch.main", "distil a student; takes hydra overrides (key=value)"),
     "answers": ("verl_vaopd.launch.answers", "have the teacher answer the training prompts (offpolicy_kd, cot_sft)"),
-    "data": ("verl_vaopd.data.__main__", "fetch Geometry3K or ViRL39K and write verl's parquet"),
+    "data": (
+        "verl_vaopd.own_data.__main__",
+        "fetch Geometry3K or ViRL39K, or convert your own rows, to verl's parquet",
+    ),
     "plan": ("verl_vaopd.planning.__main__", "whether a recipe fits the GPUs, how long it takes, what it writes"),
     "evaluate": ("verl_vaopd.evaluation.__main__", "sample and score a checkpoint on the eight benchmarks, avg@8"),
     "compare": ("verl_vaopd.evaluation.compare", "paired differences of two evaluations, with intervals"),

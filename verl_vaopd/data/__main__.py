@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from verl_vaopd.data import geometry3k, virl39k
@@ -22,7 +22,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="verl-vaopd data",
         description="Fetch a data set and write train.parquet, validation.parquet (and test.parquet), manifest.json.",
-        epilog="A folder that is complete is verified and left as it is. docs/data.md tells the rest.",
+        epilog="A folder that is complete is verified and left as it is. docs/data.md tells the rest. "
+        "Rows of your own: verl-vaopd data convert --help.",
     )
     parser.add_argument("dataset", choices=list(MAIN_REPOSITORY))
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
@@ -130,11 +131,14 @@ def prepare(args: argparse.Namespace) -> str:
     return summary(args.output, read_manifest(args.output, args.dataset), "written")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0: written or verified; 1: bad rows or another failure; 2: bad usage or no such source; 130: Ctrl-C."""
-    args = parse(argv)
+def reported(work: Callable[[], str]) -> int:
+    """Print what ``work`` returns, or why it failed.
+
+    Returns:
+        Exit code 0: written or verified; 1: bad rows or another failure; 2: no such source; 130: Ctrl-C.
+    """
     try:
-        print(prepare(args))
+        print(work())
     except SourceError as error:
         print(f"verl-vaopd data: {error}", file=sys.stderr)
         return 2
@@ -145,6 +149,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("verl-vaopd data: interrupted, nothing was written", file=sys.stderr)
         return 130
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes of ``reported``; 2 also for bad usage."""
+    args = parse(argv)
+    return reported(lambda: prepare(args))
 
 
 if __name__ == "__main__":

@@ -70,15 +70,19 @@ class Conversion:
                 writer.write(row)
         self.ids[split] = writer.ids
 
+    def stop_at_bad_rows(self) -> None:
+        """Raises ConversionError, which lists them, if there are any and ``on_error`` is stop."""
+        if self.bad and self.on_error == "stop":
+            end = "Nothing was written. Mend the source, or leave these rows out with --on-error skip."
+            raise ConversionError(f"{report(self.bad, 'bad rows')}\n{end}")
+
     def finish(self, manifest: dict) -> None:
         """Publish the files and the manifest.
 
         Raises:
             ConversionError: bad rows and ``on_error`` is stop, or a file without any row.
         """
-        if self.bad and self.on_error == "stop":
-            end = "Nothing was written. Mend the source, or leave these rows out with --on-error skip."
-            raise ConversionError(f"{report(self.bad, 'bad rows')}\n{end}")
+        self.stop_at_bad_rows()
         empty = [split for split, ids in self.ids.items() if not ids]
         if empty:
             raise ConversionError(f"{empty[0]} has no good row: nothing was written")

@@ -14,7 +14,10 @@ def read_rows(table: pq.ParquetFile, columns: list[str], groups: Iterable[int]) 
     """The rows of some row groups, a few in memory at a time; a value that is not UTF-8 is its RowError."""
     for batch in table.iter_batches(BATCH_ROWS, row_groups=list(groups), columns=columns):
         for index in range(len(batch)):
-            yield {name: _plain(column[index], name) for name, column in zip(columns, batch.columns, strict=True)}
+            yield {
+                name: _plain(column[index], name)
+                for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            }
 
 
 def _plain(value, name: str):

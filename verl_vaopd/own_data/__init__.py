@@ -1,0 +1,1 @@
+"""Rows of your own, of any shape, as checked parquet: ``verl-vaopd data convert``."""
