@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from transformers import AutoTokenizer
 
+from tests.own_data.page import converted, training_arguments
 from tests.stack import ROOT, TINY, records, run, tiny_folder
 from verl_vaopd.answers.store import StoredAnswers
 
@@ -81,19 +83,45 @@ def test_cot_sft(folder, answered):
     assert (folder / "cot_sft" / "student" / "model.safetensors").exists()
 
 
-def test_a_method_from_outside_the_package(folder):
-    """Its own score comes from the teacher's workers, its weights from the driver, its line to the person."""
-    result = run(
-        *("bash", "recipes/vaopd_tiny_cpu.sh", *SETTINGS),
+@pytest.fixture(scope="module")
+def outside(folder):
+    """A method, data and a reward from outside the package, the latter two as docs/own_data.md has them."""
+    (folder / "own").mkdir()
+    own = training_arguments(converted(folder / "own"))
+    return run(
+        *("bash", "recipes/vaopd_tiny_cpu.sh", *SETTINGS, *own),
         *("vaopd.method=pkg://entropy_weighted:EntropyWeighted", "+vaopd.method_settings.floor=0.2"),
         RUN_DIR=str(folder / "outside"),
         PYTHONPATH=str(ROOT / "tests" / "methods" / "outside"),
     )
-    assert result.returncode == 0
+
+
+def test_data_and_a_reward_of_ones_own(folder, outside):
+    """From a folder of pictures to ``student/``; the accuracy of every rollout is what the page's function says."""
+    assert outside.returncode == 0
+    assert (folder / "outside" / "student" / "model.safetensors").exists()
+    score: dict = {}
+    exec((folder / "own" / "reward.py").read_text(), score)
+    rows = [row for step in (1, 2, 3) for row in rollouts(folder / "outside", step)]
+    assert {row["id"].split("/")[0] for row in rows} == {"rows"}
+    truths = {
+        row["extra_info"]["id"]: row["reward_model"]["ground_truth"]
+        for row in pq.read_table(folder / "own/data/own/train.parquet").to_pylist()
+    }
+    tokenizer = AutoTokenizer.from_pretrained(TINY / "student")
+    for row in rows:
+        answer = tokenizer.decode(row["token_ids"], skip_special_tokens=True)
+        assert row["accuracy"] == score["score"]("rows", answer, truths[row["id"]], within=1)["acc"]
+    assert any(row["accuracy"] for row in rows)
+
+
+def test_a_method_from_outside_the_package(folder, outside):
+    """Its own score comes from the teacher's workers, its weights from the driver, its line to the person."""
+    assert outside.returncode == 0
     steps = [record for record in records(folder / "outside") if "loss" in record]
     assert [record["step"] for record in steps] == [1, 2, 3]
     assert all(record["entropy/teacher"] > 0 and record["va/mean"] > 0 for record in steps)
-    assert all(f"teacher's entropy {record['entropy/teacher']:.3f}" in result.stdout for record in steps)
+    assert all(f"teacher's entropy {record['entropy/teacher']:.3f}" in outside.stdout for record in steps)
     for rollout in rollouts(folder / "outside", 1):
         assert sum(rollout["coefficient"]) == pytest.approx(1 / (16 * 4), rel=1e-4)
         assert len({round(weight, 9) for weight in rollout["coefficient"]}) > 1  # no two tokens alike, as in Eq. 1

@@ -83,15 +83,17 @@ def _from_file(name: str, field: str, root: Path) -> bytes:
         raise RowError(field, "outside_root", problem, "give a folder that holds it with --image-root")
     try:
         found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
-            raise RowError(field, "missing_image", f"{path} is no file", MEND)
-        if found.st_size > MAX_BYTES:
-            problem = f"{path} has {found.st_size:,} bytes, over the limit of {MAX_BYTES:,}"
-            raise RowError(field, "oversized_image", problem, OVERSIZED)
-        return Path(path).read_bytes()
+        usable = stat.S_ISREG(found.st_mode) and found.st_size <= MAX_BYTES  # a pipe would be waited for
+        data = Path(path).read_bytes() if usable else b""
     except OSError as error:
         problem = f"{path} cannot be read ({error.strerror})"
         mend = "correct the path, give the folder that paths start from with --image-root, or leave the row out"
         raise RowError(field, "missing_image", problem, mend) from error
     except ValueError as error:  # a null byte, half a surrogate pair
         raise RowError(field, "missing_image", f"{name!r} is no path ({error})", MEND) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise RowError(field, "missing_image", f"{path} is no file", MEND)
+    if found.st_size > MAX_BYTES:
+        problem = f"{path} has {found.st_size:,} bytes, over the limit of {MAX_BYTES:,}"
+        raise RowError(field, "oversized_image", problem, OVERSIZED)
+    return data

@@ -19,7 +19,7 @@ def question_text(value, field: str) -> str:
 
 
 def _part(part, field: str) -> str:
-    kind = part.get("type") if isinstance(part, dict) else None
+    kind = _kind(part)
     if kind in IMAGE_PARTS:
         return PLACEHOLDER
     if kind in TEXT_PARTS:
@@ -27,12 +27,18 @@ def _part(part, field: str) -> str:
     raise RowError(field, "question", f"is no part {{type: text}} or {{type: image}} but {_shown(part)}", MEND)
 
 
+def _kind(part) -> str | None:
+    return part.get("type") if isinstance(part, dict) else None
+
+
 def answer_text(value, field: str) -> str:
-    """An answer that is text or a number.
+    """An answer that is text, a number, or parts ``{type: text, text: ...}``.
 
     Raises:
         RowError: it is something else, or not UTF-8.
     """
+    if isinstance(value, list) and value and all(_kind(part) in TEXT_PARTS for part in value):
+        return question_text(value, field)
     if isinstance(value, list | dict | bytes | bool):
         raise RowError(field, "answer", f"is {_shown(value)}, it must be text or a number", MEND)
     return _utf8("" if value is None else str(value), field)
