@@ -138,5 +138,6 @@ def test_a_local_copy_and_its_splits(convert, tmp_path):  # noqa: F811
     write_lines(tmp_path / "copy/train.jsonl", [line(0)])
     code, printed = convert("--from", "hub:./copy", fields=HUB_MAP, output="none")
     assert code == 2 and ". (.jsonl), data (.parquet)" in printed and "hub:./copy:FOLDER/train" in printed
+    write_geometry3k(tmp_path / "copy/old")
     assert convert("--from", "hub:./copy:data/train", fields=HUB_MAP, output="named")[0] == 0
-    assert ids(tmp_path, output="named")[0] == "copy-data-train/g1"
+    assert ids(tmp_path, output="named") == [f"copy-data-train/g{n}" for n in (1, 2, 3)]  # not old/data/train

@@ -75,7 +75,7 @@ def write_parts(conversion: Conversion, sources: list[OwnSource], validation: in
 
 
 def _read(path: Path) -> Iterator[dict]:
-    table = pq.ParquetFile(path)
+    table = pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False)  # else what was read stays in memory
     yield from read_rows(table, SCHEMA.names, range(table.num_row_groups))
 
 

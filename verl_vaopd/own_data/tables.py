@@ -81,7 +81,8 @@ def hub_name(given: str) -> tuple[str, str]:
 def _hub_table(given: str, revision: str, commit: str | None) -> Table:
     """Files of a split, in one folder: ``SPLIT.jsonl``, ``SPLIT-00000-of-00002.parquet``, ``SPLIT/0000.parquet``."""
     name, split = hub_name(given)
-    starts = [f"{prefix}{split}{end}{kind}" for kind in KINDS for prefix in ("", "*/") for end in ("", "-*", "/*")]
+    folders = ("",) if "/" in split else ("", "*/")
+    starts = [f"{folder}{split}{end}{kind}" for kind in KINDS for folder in folders for end in ("", "-*", "/*")]
     local = name.startswith(("/", "."))
     source = local_copy(given, name) if local else from_hub(name, starts, revision, commit)
     files = sorted({file for start in starts for file in source.folder.glob(start.replace("*/", "**/", 1))})
@@ -133,7 +134,7 @@ def _parsed(line: bytes) -> dict | RowError:
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, buffer_size=2**20)  # else a row group's column is in memory at once
+        return pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False)  # else a whole row group is read at once
     except (pa.ArrowException, OSError) as error:
         raise ConversionError(f"{path} is not a readable parquet file ({error}): write it again") from error
 
