@@ -77,6 +77,7 @@ def test_paths_may_be_absolute_or_addresses_of_files(root):
         (["red.png", ""], "missing_image", "is an empty text and no image"),
         ([[RED]], "missing_image", "is list and no image"),
         ("big.png", "oversized_image", "over the limit of"),
+        ("long-" * 1000, "missing_image", "... cannot be read (File name too long)"),
     ],
 )
 def test_what_is_no_image_is_named(root, value, reason, says):
@@ -135,7 +136,7 @@ def test_what_is_no_question_is_refused(value):
 
 
 def test_answers_are_text_or_numbers():
-    assert [answer_text(value, "a") for value in ("x", 42, 0.5, None)] == ["x", "42", "0.5", ""]
+    assert [answer_text(value, "a") for value in ("x", 42, 0.5, None, float("nan"))] == ["x", "42", "0.5", "", ""]
     assert answer_text([{"type": "text", "text": "4"}, {"type": "text", "text": "2"}], "a") == "42"
     for value in (True, [], ["x"], [{"type": "image"}], {"x": 1}, b"x", "\ud800"):
         with pytest.raises(RowError):

@@ -78,22 +78,23 @@ def _from_base64(text: str, field: str) -> bytes:
 def _from_file(name: str, field: str, root: Path) -> bytes:
     top = os.path.abspath(root)
     path = os.path.normpath(os.path.join(top, name))
+    shown = path if len(path) <= 300 else f"{path[:300]}..."
     if os.path.commonpath([top, path]) != top:
-        problem = f"{name!r} leads out of {top}"
+        problem = f"{shown} leads out of {top}"
         raise RowError(field, "outside_root", problem, "give a folder that holds it with --image-root")
     try:
         found = os.stat(path)
         usable = stat.S_ISREG(found.st_mode) and found.st_size <= MAX_BYTES  # a pipe would be waited for
         data = Path(path).read_bytes() if usable else b""
     except OSError as error:
-        problem = f"{path} cannot be read ({error.strerror})"
+        problem = f"{shown} cannot be read ({error.strerror})"
         mend = "correct the path, give the folder that paths start from with --image-root, or leave the row out"
         raise RowError(field, "missing_image", problem, mend) from error
     except ValueError as error:  # a null byte, half a surrogate pair
-        raise RowError(field, "missing_image", f"{name!r} is no path ({error})", MEND) from error
+        raise RowError(field, "missing_image", f"{shown!r} is no path ({error})", MEND) from error
     if not stat.S_ISREG(found.st_mode):
-        raise RowError(field, "missing_image", f"{path} is no file", MEND)
+        raise RowError(field, "missing_image", f"{shown} is no file", MEND)
     if found.st_size > MAX_BYTES:
-        problem = f"{path} has {found.st_size:,} bytes, over the limit of {MAX_BYTES:,}"
+        problem = f"{shown} has {found.st_size:,} bytes, over the limit of {MAX_BYTES:,}"
         raise RowError(field, "oversized_image", problem, OVERSIZED)
     return data

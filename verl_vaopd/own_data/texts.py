@@ -41,7 +41,8 @@ def answer_text(value, field: str) -> str:
         return question_text(value, field)
     if isinstance(value, list | dict | bytes | bool):
         raise RowError(field, "answer", f"is {_shown(value)}, it must be text or a number", MEND)
-    return _utf8("" if value is None else str(value), field)
+    empty = value is None or value != value  # pandas writes NaN
+    return _utf8("" if empty else str(value), field)
 
 
 def with_placeholders(text: str, images: int) -> str:
