@@ -17,8 +17,9 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from benchmarks.measure import markdown_table, publish
 from verl_vaopd.algorithm import token_log_probs
+from verl_vaopd.model.families import family_of
 from verl_vaopd.model.forward import install_forward
-from verl_vaopd.model.packing import ImageInputs, Layout, Row, collate
+from verl_vaopd.model.packing import ImageInputs, Row, collate
 
 IMAGE_TOKEN = 4000
 VOCAB_SIZE = 4096
@@ -92,7 +93,7 @@ def straightforward(model, rollouts, views, response: int) -> list[torch.Tensor]
 def shared(model, rollouts, views, response: int) -> list[torch.Tensor]:
     """The same by this project's forward, all views at once."""
     rows = [Row(ids, response, view) for view in views for ids in rollouts]
-    batch = collate(rows, Layout.of(model.config), "cpu")
+    batch = collate(rows, family_of(model.config), "cpu")
     scores = model(
         **batch.model_inputs, head_fn=lambda hidden, head: token_log_probs(hidden, head, batch.response_ids, VOCAB_SIZE)
     )
@@ -141,7 +142,7 @@ def main() -> None:
     args.threads = 1
     torch.set_num_threads(args.threads)
     reference, model = (make_model(args.hidden, args.layers) for _ in range(2))
-    install_forward(model)
+    install_forward(model, family_of(model.config))
     titles = [
         "P",
         "R",

@@ -5,8 +5,10 @@ import torch
 from transformers import Qwen3VLForConditionalGeneration
 
 from tests.random_models import VOCAB_SIZE, Prompts, make_checkpoint, plain_logits
+from verl_vaopd.model.families import family_of
+from verl_vaopd.model.families.patch_grid import mrope_positions
 from verl_vaopd.model.forward import install_forward
-from verl_vaopd.model.packing import Layout, Row, collate, mrope_positions, siblings
+from verl_vaopd.model.packing import Row, collate, siblings
 from verl_vaopd.student.engine import as_sampled
 
 
@@ -27,22 +29,22 @@ def test_positions_equal_transformers(model):
         expected, _ = model.model.get_rope_index(
             row.input_ids[None], (row.input_ids == 90).int()[None], image_grid_thw=grid
         )
-        assert torch.equal(mrope_positions(row.input_ids, grid, Layout.of(model.config)), expected[:, 0])
+        assert torch.equal(family_of(model.config).positions(row.input_ids, row.images), expected[:, 0])
 
 
-def test_positions_by_hand(model):
+def test_positions_by_hand():
     # text text [2 x 3 merged grid] text: the image starts at 2 and takes max(2, 3) = 3 positions, so the text after it
     # stands at 5.
     ids = torch.tensor([1, 2, 90, 90, 90, 90, 90, 90, 3])
-    positions = mrope_positions(ids, torch.tensor([[1, 4, 6]]), Layout.of(model.config))
+    positions = mrope_positions(ids, torch.tensor([[1, 4, 6]]), image_token_id=90, merge=2)
     assert positions.tolist() == [[0, 1, 2, 2, 2, 2, 2, 2, 5], [0, 1, 2, 2, 2, 3, 3, 3, 5], [0, 1, 2, 3, 4, 2, 3, 4, 5]]
 
 
 @pytest.mark.parametrize("grid", [[[1, 4, 4]], [[1, 4, 6], [1, 2, 2]], None])
-def test_image_tokens_that_do_not_match_are_refused(model, grid):
+def test_image_tokens_that_do_not_match_are_refused(grid):
     ids = torch.tensor([1, 90, 90, 90, 90, 90, 90, 3])  # six image tokens
     with pytest.raises(ValueError, match="image"):
-        mrope_positions(ids, torch.tensor(grid) if grid else None, Layout.of(model.config))
+        mrope_positions(ids, torch.tensor(grid) if grid else None, image_token_id=90, merge=2)
 
 
 def run(model, rows: list[Row]) -> tuple[torch.Tensor, dict]:
@@ -59,9 +61,9 @@ def run(model, rows: list[Row]) -> tuple[torch.Tensor, dict]:
         model.lm_head.forward,
         model.config.text_config._attn_implementation,
     )
-    install_forward(model)
+    install_forward(model, family_of(model.config))
     try:
-        batch = collate(rows, Layout.of(model.config), "cpu")
+        batch = collate(rows, family_of(model.config), "cpu")
         logits = model(**batch.model_inputs, head_fn=lambda hidden, head: hidden @ head.t())
     finally:
         model.forward, model.lm_head.forward = forward, head_forward
@@ -106,7 +108,7 @@ def test_rows_that_differ_in_prompt_or_image_share_nothing():
 
 def test_empty_response_is_refused(model):
     with pytest.raises(ValueError, match="row 0"):
-        collate([Row(torch.tensor([1, 2]), 0, None)], Layout.of(model.config), "cpu")
+        collate([Row(torch.tensor([1, 2]), 0, None)], family_of(model.config), "cpu")
 
 
 def test_log_probs_as_sampled_leave_the_placeholders_out():

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections import Counter
+from types import SimpleNamespace
 from unittest import mock
 
 import torch
@@ -25,8 +26,8 @@ from tests.student.update_path import HOST, batch_of
 from tests.student.update_path_settings import REWARDS, TEMPERATURE
 from verl_vaopd.methods import Step, method_of
 from verl_vaopd.methods.interface.checked import checked
+from verl_vaopd.model.families import family_of
 from verl_vaopd.model.forward import install_forward
-from verl_vaopd.model.packing import Layout
 from verl_vaopd.platform.cpu import PlatformCPU
 from verl_vaopd.settings.config import VAOPDConfig
 from verl_vaopd.settings.teacher import TeacherConfig
@@ -49,10 +50,11 @@ def build(cls, path: str, case: dict, on_gpu: bool):
         module.train()
         if case["checkpointing"]:  # as the host; the state of a generator that is not there is left alone
             module.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
-    install_forward(module, case["kernel"] if on_gpu else "sdpa")
+    install_forward(module, family_of(module.config), case["kernel"] if on_gpu else "sdpa")
     if on_gpu:
         move_to_cuda(module)
-    engine.module, engine.layout, engine._autocast_dtype = module, Layout.of(module.config), dtype
+    engine.module, engine.family, engine._autocast_dtype = module, family_of(module.config), dtype
+    engine.model_config = SimpleNamespace(processor=None)
     engine.ulysses_sequence_parallel_size, engine.ulysses_parallel_group = 1, None
     engine.get_data_parallel_size = lambda: 1
     engine.get_data_parallel_group = lambda: torch.distributed.group.WORLD

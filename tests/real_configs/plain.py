@@ -16,8 +16,9 @@ from tests.real_configs.gradients import GradientErrors
 from tests.real_configs.models import IDS, RealPrompts
 from tests.real_configs.products import sum_in_float32
 from verl_vaopd.algorithm import fused_linear_reverse_kl, token_log_probs
+from verl_vaopd.model.families import family_of
 from verl_vaopd.model.forward import install_forward
-from verl_vaopd.model.packing import Layout, Row, collate
+from verl_vaopd.model.packing import Row, collate
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -50,12 +51,12 @@ def teacher(folder: Path, size: str, dtype: str) -> dict:
             if view == "original":
                 hidden.append(last)
     scores = {view: torch.cat(rows) for view, rows in scores.items()}
-    install_forward(model)
-    layout, error = Layout.of(model.config), 0.0
+    install_forward(model, family_of(model.config))
+    family, error = family_of(model.config), 0.0
     for view in ("original", "degraded"):
         images = getattr(prompts, view)
         rows = [Row(ids, length, images.get(uid)) for uid, ids, length in prompts.rows]
-        batch = collate(rows, layout, "cpu")
+        batch = collate(rows, family, "cpu")
         got = model(**batch.model_inputs, head_fn=lambda h, w, b=batch: token_log_probs(h, w, b.response_ids, IDS))
         error = max(error, float((got - scores[view]).abs().max()))
     save_file({**scores, "hidden": torch.cat(hidden)}, folder / f"{size}_scores.safetensors")
@@ -81,9 +82,9 @@ def student(folder: Path, size: str, dtype: str, of: str) -> dict:
     gradients = folder / f"{size}_gradients.safetensors"
     save_file({name: p.grad for name, p in model.named_parameters()}, gradients, metadata={"loss": repr(loss)})
     model.zero_grad()
-    install_forward(model)
+    install_forward(model, family_of(model.config))
     rows = [Row(ids, length, prompts.original.get(uid)) for uid, ids, length in prompts.rows]
-    batch = collate(rows, Layout.of(model.config), "cpu")
+    batch = collate(rows, family_of(model.config), "cpu")
     weights = torch.cat([torch.full((n,), 1 / n / len(rows)) for n in batch.response_lengths])
 
     def objective(hidden, own_head):

@@ -10,15 +10,17 @@ from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.engine.utils import postprocess_batch_func
 
+from verl_vaopd.model.families import family_of
 from verl_vaopd.model.forward import install_forward
+from verl_vaopd.model.host import own_units, without_patches
 from verl_vaopd.model.kernels import resolve_attention
 from verl_vaopd.model.micro_batches import agreed_plan
-from verl_vaopd.model.packing import Layout, Row, collate
+from verl_vaopd.model.packing import Row, collate
 
 DEVICES = ["cuda", "npu", "cpu"]
 
 
-class PackedQwen3VLEngine(FSDPEngineWithLMHead):
+class PackedEngine(FSDPEngineWithLMHead):
     """What the student's and the teacher's engine share: module, micro-batches and one forward of rows."""
 
     views = 1  # under which each row runs in one forward
@@ -29,22 +31,25 @@ class PackedQwen3VLEngine(FSDPEngineWithLMHead):
         kernel = self._resolve_attention()
         # The host would slice the inputs for sequence parallelism; this package's attention and packing do.
         ranks, self.ulysses_sequence_parallel_size = self.ulysses_sequence_parallel_size, 1
-        module = super()._build_module()
+        with without_patches():
+            module = super()._build_module()
         self.ulysses_sequence_parallel_size = ranks
-        if module.config.model_type != "qwen3_vl":
-            raise ValueError(
-                f"{self.model_config.path}: model type {module.config.model_type!r} is not supported; "
-                "teacher and student must be Qwen3-VL (qwen3_vl)"
-            )
+        try:
+            self.family = family_of(module.config)
+        except ValueError as error:
+            raise ValueError(f"{self.model_config.path}: {error}") from error
         heads = module.config.text_config.num_key_value_heads
         if heads % ranks:
             raise ValueError(
                 f"ulysses_sequence_parallel_size={ranks}: must divide the {heads} key-value heads of "
                 f"{self.model_config.path}"
             )
-        self.layout = Layout.of(module.config)
-        install_forward(module, kernel)
+        install_forward(module, self.family, kernel)
         return module
+
+    def _build_fsdp_module(self, module):
+        with own_units():
+            return super()._build_fsdp_module(module)
 
     def _resolve_attention(self) -> str:
         """The kernel of the text layers. The host, which means flash_attention_2 where nothing is set, is told sdpa: it
@@ -83,7 +88,7 @@ class PackedQwen3VLEngine(FSDPEngineWithLMHead):
 
     def run_rows(self, rows: list[Row], head_fn):
         """One forward over ``rows``. Returns the :class:`Batch` and what ``head_fn(batch, hidden, head)`` returns."""
-        batch = collate(rows, self.layout, get_device_id(), self.ulysses_parallel_group)
+        batch = collate(rows, self.family, get_device_id(), self.ulysses_parallel_group)
         dtype = self._autocast_dtype
         autocast = nullcontext() if dtype == torch.float32 else torch.autocast(get_device_name(), dtype=dtype)
         with autocast:

@@ -1,16 +1,18 @@
-"""The one forward of a Qwen3-VL model that this package runs, for teacher and student alike."""
+"""The one packed forward that this package runs, for teacher and student alike, of whatever family."""
 
+from functools import partial
 from types import MethodType
 
 import torch
 
 from verl_vaopd.model.attention import install_attention
+from verl_vaopd.model.families import Family
 from verl_vaopd.model.segments import Segments
 from verl_vaopd.model.vision import VisionInputs
 
 
-def install_forward(module, kernel: str = "sdpa") -> None:
-    """Give a ``Qwen3VLForConditionalGeneration`` the forward :func:`run_on_response_rows`.
+def install_forward(module, family: Family, kernel: str = "sdpa") -> None:
+    """Give a model with a head (``...ForConditionalGeneration``) the forward :func:`run_on_response_rows`.
 
     To be called before FSDP wraps the module. The loss is computed inside the forward of ``lm_head``, where FSDP holds
     its gathered weight (in the root's unit when tied to the embedding, else in one of its own), and the gradient of
@@ -21,14 +23,9 @@ def install_forward(module, kernel: str = "sdpa") -> None:
     """
     text = module.model.language_model
     install_attention(text, kernel)
-    text._deepstack_process = MethodType(add_at_images, text)
-    module.forward = MethodType(run_on_response_rows, module)
+    family.install(text)
+    module.forward = MethodType(partial(run_on_response_rows, family), module)
     module.lm_head.forward = MethodType(apply_to_head, module.lm_head)
-
-
-def add_at_images(self, hidden, at, features):
-    """Deepstack's ``hidden[:, at] + features``, by positions: a boolean mask would be counted, and waited for."""
-    return hidden.index_add(1, at, features[None].to(hidden.dtype))
 
 
 def apply_to_head(self, hidden, head_fn):
@@ -37,14 +34,17 @@ def apply_to_head(self, hidden, head_fn):
         return head_fn(hidden.to(self.weight.dtype), self.weight)
 
 
-def run_on_response_rows(self, input_ids, position_ids, vision: VisionInputs, row_index, segments: Segments, head_fn):
+def run_on_response_rows(
+    family: Family, self, input_ids, position_ids, vision: VisionInputs, row_index, segments: Segments, head_fn
+):
     """Run the model once and hand the hidden states at ``row_index`` and the head to ``head_fn``.
 
     The vision tower sees each unique image once; its features are copied to every prompt that shows the image, so in
     backward their gradients are summed before the tower is walked back once.
 
     Args:
-        input_ids: [1, T], the whole sequence on every rank; position_ids: [3, 1, T / ranks] temporal, height, width.
+        input_ids: [1, T], the whole sequence on every rank; position_ids: [3, 1, T / ranks] temporal, height, width, or
+            [1, T / ranks] in families of one axis.
         row_index: [M] positions among this rank's tokens.
         segments: which token sees which, and which tokens are this rank's.
         head_fn: ``head_fn(hidden [M, D], head [rows, D])``, a closure: tensors it holds are not seen by FSDP, which
@@ -53,22 +53,21 @@ def run_on_response_rows(self, input_ids, position_ids, vision: VisionInputs, ro
         What ``head_fn`` returns.
     """
     embeds = self.get_input_embeddings()(input_ids)
-    output = self.model.visual(vision.pixel_values.to(embeds.dtype), **vision.arguments, return_dict=True)
-    features, deepstack = output.pooler_output, output.deepstack_features
+    features, deepstack = family.see(self.model, vision.pixel_values.to(embeds.dtype), vision.arguments)
     if vision.at is None:
         # Ranks must run the same collectives: a micro-batch without images walks the tower over one blank image, at
         # weight zero.
         embeds = embeds + 0.0 * (features.sum() + sum(layer.sum() for layer in deepstack))
-        deepstack = None
+        deepstack = []
     else:
         embeds = embeds.index_copy(1, vision.at, features[None, vision.features].to(embeds.dtype))
         deepstack = [layer[vision.own_features] for layer in deepstack]
+    at_images = {"visual_pos_masks": vision.own_at, "deepstack_visual_embeds": deepstack} if deepstack else {}
     hidden = self.model.language_model(
         inputs_embeds=embeds[:, segments.rank :: segments.ranks],
         position_ids=position_ids,
-        visual_pos_masks=vision.own_at,
-        deepstack_visual_embeds=deepstack,
         use_cache=False,
         segments=segments,
+        **at_images,
     ).last_hidden_state
     return self.lm_head(hidden[0, row_index], head_fn)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
+from verl_vaopd.model.families import Family
 from verl_vaopd.model.segments import Segments
-from verl_vaopd.model.vision import ImageInputs, Tower, VisionInputs
+from verl_vaopd.model.vision import ImageInputs, VisionInputs
 
 
 @dataclass
@@ -23,63 +24,6 @@ class Row:
     input_ids: torch.Tensor
     response_length: int
     images: ImageInputs | None
-
-
-@dataclass
-class Layout:
-    """What this package must know of a model to lay out its inputs (all from its config)."""
-
-    image_token_id: int
-    placeholder_ids: list[int]
-    tower: Tower
-
-    @classmethod
-    def of(cls, config) -> "Layout":
-        return cls(
-            image_token_id=config.image_token_id,
-            placeholder_ids=[config.image_token_id, config.video_token_id],
-            tower=Tower.of(config.vision_config),
-        )
-
-
-def mrope_positions(input_ids: torch.Tensor, image_grid_thw: torch.Tensor | None, layout: Layout) -> torch.Tensor:
-    """Multimodal rotary positions of one sequence of text and still images (Qwen3-VL).
-
-    Text advances all three axes by one; an image occupies its merged grid (t, h, w) and then advances them by the
-    larger side of that grid. Equal to ``Qwen3VLModel.get_rope_index``, without a Python step per token.
-
-    Args:
-        input_ids: [T]; image_grid_thw: [images, 3] in order of appearance, or None.
-    Returns:
-        [3, T] int64: temporal, height, width.
-    Raises:
-        ValueError: image tokens and grids do not match.
-    """
-    merge = layout.tower.merge
-    is_image = input_ids == layout.image_token_id
-    if image_grid_thw is None:
-        if is_image.any():
-            raise ValueError("the sequence has image tokens but its row has no image")
-        return torch.arange(len(input_ids)).expand(3, -1).clone()
-    where = is_image.nonzero().squeeze(1).tolist()
-    pieces, position, start, taken = [], 0, 0, 0
-    for t, h, w in image_grid_thw.tolist():
-        h, w = h // merge, w // merge
-        if taken + t * h * w > len(where):
-            raise ValueError(f"the sequence has {len(where)} image tokens, its image grids ask for more")
-        first = where[taken]
-        pieces.append(torch.arange(position, position + first - start).expand(3, -1))
-        position += first - start
-        grid = torch.stack(torch.meshgrid(torch.arange(t), torch.arange(h), torch.arange(w), indexing="ij")).reshape(
-            3, -1
-        )
-        pieces.append(grid + position)
-        position += max(h, w)
-        start, taken = first + t * h * w, taken + t * h * w
-    if taken != len(where):
-        raise ValueError(f"the sequence has {len(where)} image tokens, its image grids account for {taken}")
-    pieces.append(torch.arange(position, position + len(input_ids) - start).expand(3, -1))
-    return torch.cat(pieces, dim=1)
 
 
 @dataclass
@@ -112,7 +56,7 @@ def siblings(rows: list[Row]) -> list[list[int]]:
     return list(groups.values())
 
 
-def collate(rows: list[Row], layout: Layout, device, group=None) -> Batch:
+def collate(rows: list[Row], family: Family, device, group=None) -> Batch:
     """Lay rows out as one packed sequence [1, T] without padding; siblings share their prompt and its images.
 
     Args:
@@ -136,7 +80,7 @@ def collate(rows: list[Row], layout: Layout, device, group=None) -> Batch:
         row = rows[first]
         length = len(row.input_ids)
         tokens.append(row.input_ids)
-        positions.append(row_positions(row, layout))
+        positions.append(family.positions(row.input_ids, row.images))
         segments.roots.append(length)
         end = start + length - row.response_length  # of the prompt
         for index in (first, *others):
@@ -145,7 +89,7 @@ def collate(rows: list[Row], layout: Layout, device, group=None) -> Batch:
         predicts[first].append(torch.arange(end, start + length - 1))
         start += length
         if row.images is not None:
-            count = layout.tower.tokens(row.images)
+            count = family.tokens(row.images)
             if id(row.images) not in unique:
                 unique[id(row.images)] = (features, row.images)
                 features += count
@@ -156,7 +100,7 @@ def collate(rows: list[Row], layout: Layout, device, group=None) -> Batch:
     branches = [index for _, *others in groups for index in others]
     if padding := -(start + sum(rows[index].response_length for index in branches)) % segments.ranks:
         tokens.append(torch.zeros(padding, dtype=torch.long))
-        positions.append(torch.arange(padding).expand(3, -1))
+        positions.append(torch.arange(padding).expand(family.axes, -1))
         segments.roots.append(padding)
         start += padding
 
@@ -165,7 +109,7 @@ def collate(rows: list[Row], layout: Layout, device, group=None) -> Batch:
         row = rows[index]
         root_start, root_end = root_of[index]
         tokens.append(row.input_ids[-row.response_length :])
-        positions.append(row_positions(row, layout)[:, -row.response_length :])
+        positions.append(family.positions(row.input_ids, row.images)[:, -row.response_length :])
         segments.branches.append(row.response_length)
         segments.prefixes.append((root_start, root_end - root_start))
         predicts[index].append(torch.arange(start, start + row.response_length - 1))
@@ -178,13 +122,14 @@ def collate(rows: list[Row], layout: Layout, device, group=None) -> Batch:
         row_index = row_index[kept] // segments.ranks
         kept = kept.to(device, non_blocking=True)
     input_ids = torch.cat(tokens)
-    at = (input_ids == layout.image_token_id).nonzero().squeeze(1)
+    at = (input_ids == family.image_token_id).nonzero().squeeze(1)
     images = [images for _, images in unique.values()]
     features = torch.cat(feature_index) if images else at
-    vision = VisionInputs(images, at, features, layout.tower, segments.rank, segments.ranks).to(device)
+    vision = VisionInputs(images, at, features, family, segments.rank, segments.ranks).to(device)
+    position_ids = torch.cat(positions, dim=1)[:, segments.rank :: segments.ranks]
     tensors = {
         "input_ids": input_ids[None],
-        "position_ids": torch.cat(positions, dim=1)[:, None, segments.rank :: segments.ranks],
+        "position_ids": position_ids if family.axes == 1 else position_ids[:, None],
         "row_index": row_index,
     }
     moved = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
@@ -194,8 +139,3 @@ def collate(rows: list[Row], layout: Layout, device, group=None) -> Batch:
         response_ids=torch.cat([row.input_ids[-row.response_length :] for row in rows]).to(device, non_blocking=True),
         kept=kept,
     )
-
-
-def row_positions(row: Row, layout: Layout) -> torch.Tensor:
-    """[3, T]: :func:`mrope_positions` of a row."""
-    return mrope_positions(row.input_ids, row.images.image_grid_thw if row.images is not None else None, layout)

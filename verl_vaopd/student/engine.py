@@ -7,16 +7,17 @@ from tensordict import TensorDict
 from verl.utils.device import get_device_id
 from verl.utils.metric import Metric
 from verl.workers.engine.base import EngineRegistry
+from verl.workers.rollout.utils import get_vision_placeholder_token_ids
 
 from verl_vaopd.methods.interface.distillation import Divergence
 from verl_vaopd.methods.interface.objective import Objective, Outcome, Responses
-from verl_vaopd.model.engine import DEVICES, PackedQwen3VLEngine, rows_of
+from verl_vaopd.model.engine import DEVICES, PackedEngine, rows_of
 from verl_vaopd.model.packing import Batch
 from verl_vaopd.student.checkpoint import ShardedCheckpoint
 
 
 @EngineRegistry.register(model_type="vaopd_student", backend=["fsdp2"], device=DEVICES)
-class StudentEngine(PackedQwen3VLEngine):
+class StudentEngine(PackedEngine):
     """Set by its worker: ``objective`` (methods/), ``vision`` and, for an objective of two views,
     ``second_view`` (prompt uid -> ImageInputs), ``vocab_size``, ``chunk_size``; for distillation ``teacher_head``
     [rows, Dt]."""
@@ -35,6 +36,12 @@ class StudentEngine(PackedQwen3VLEngine):
             processing_class=self.model_config.get_processor(),
             checkpoint_config=self.checkpoint_config,
         )
+
+    @property
+    def banned(self) -> list[int]:
+        """Ids that the host has vLLM never sample: placeholders of images and videos."""
+        processor = self.model_config.processor
+        return get_vision_placeholder_token_ids(processor) if processor else self.family.placeholder_ids
 
     @property
     def views(self) -> int:
@@ -70,7 +77,7 @@ class StudentEngine(PackedQwen3VLEngine):
                 teacher_head=self.teacher_head,
             )
             outcome = self.objective(given)
-            first, banned = slice(given.tokens), self.layout.placeholder_ids
+            first, banned = slice(given.tokens), self.banned
             sampled = as_sampled(
                 outcome.log_probs, hidden.detach()[first], head.detach(), given.token_ids[first], banned
             )

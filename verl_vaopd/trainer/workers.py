@@ -73,7 +73,7 @@ class StudentTrainingWorker(TrainingWorker):
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="train"), blocking=False)
     def train_mini_batch(self, data: TensorDict) -> TensorDict:
-        uids = prompts_with_images(data, self.engine.layout.image_token_id)
+        uids = prompts_with_images(data, self.engine.family.image_token_id)
         objective = self.engine.objective
         self.engine.vision, self.engine.second_view = fetch_views(uids, degraded=objective.views == 2)
         if "teacher_hidden" in objective.fields and "teacher_hidden" not in data.keys():
@@ -122,7 +122,7 @@ class TeacherWorker(TrainingWorker):
         Returns:
             The fields of :meth:`TeacherEngine.forward_step`, row by row; under ``scores_only`` not ``teacher_hidden``.
         """
-        uids = prompts_with_images(data, self.engine.layout.image_token_id)
+        uids = prompts_with_images(data, self.engine.family.image_token_id)
         self.engine.vision, self.engine.degraded = fetch_views(uids, degraded=self.engine.views == 2)
         config = self.engine_config
         tu.assign_non_tensor(
