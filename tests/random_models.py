@@ -29,7 +29,7 @@ def load(path, **settings):
 
 def plain_logits(model, input_ids: torch.Tensor, response_length: int, images: ImageInputs | None) -> torch.Tensor:
     """[response_length, head rows]: transformers' own forward on one sequence, one view."""
-    inputs = {} if images is None else {name: value for name, value in vars(images).items() if value is not None}
+    inputs = {} if images is None else dict(images.tensors)
     if model.config.model_type != "internvl":
         model.model.rope_deltas = None  # kept by the model between forwards
         inputs["mm_token_type_ids"] = (input_ids == IMAGE).int()[None]

@@ -52,7 +52,7 @@ def swap_two_ids(tokenizer):
         ("tokenizer.json", lambda t: t["model"]["merges"].reverse(), "tokenizer merges"),
         ("config.json", lambda c: c.update(image_token_id=c["image_token_id"] + 1), "image_token_id"),
         ("processor_config.json", lambda c: c["image_processor"].update(image_mean=[0.5] * 3), "image processor"),
-        ("config.json", lambda c: c.update(model_type="qwen2_vl"), "qwen2_vl"),
+        ("config.json", lambda c: c.update(model_type="qwen2_audio"), "'qwen2_audio' is not supported"),
         (
             "generation_config.json",
             lambda g: g.update(eos_token_id=[g["eos_token_id"], 7]),

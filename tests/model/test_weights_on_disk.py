@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.random_models import make_checkpoint
-from verl_vaopd.model.head import EMBEDDING, HEAD, load_lm_head, local_checkpoint
+from verl_vaopd.model.head import HEAD, load_lm_head, local_checkpoint
+
+TIED = "model.language_model.embed_tokens.weight"
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +33,15 @@ def copied(folders, tmp_path):
 def test_the_config_decides_which_head_is_read(copied):
     tied = copied("tied")
     weights = load_file(tied / "model.safetensors")
-    stale = torch.full_like(weights[EMBEDDING], 7.0)
+    stale = torch.full_like(weights[TIED], 7.0)
     save_file({**weights, HEAD: stale}, tied / "model.safetensors")
-    assert torch.equal(load_lm_head(str(tied)), weights[EMBEDDING])
+    assert torch.equal(load_lm_head(str(tied)), weights[TIED])
     untied = copied("untied")
     weights = load_file(untied / "model.safetensors")
     assert torch.equal(load_lm_head(str(untied)), weights[HEAD])
     del weights[HEAD]
     save_file(weights, untied / "model.safetensors")
-    with pytest.raises(ValueError, match="holds no lm_head.weight, though its config says tie_word_embeddings=False"):
+    with pytest.raises(ValueError, match="holds 0 lm_head.weight, though its config says tie_word_embeddings=False"):
         load_lm_head(str(untied))
 
 
@@ -71,7 +73,7 @@ def test_weights_that_are_not_whole_are_named(copied, damage, says):
 def test_a_shard_that_the_index_names_must_be_there(copied):
     folder = copied("tied")
     (folder / "model.safetensors").rename(folder / "model-1.safetensors")
-    index = {"weight_map": {EMBEDDING: "model-1.safetensors", "other": "model-2.safetensors"}}
+    index = {"weight_map": {TIED: "model-1.safetensors", "other": "model-2.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match="names model-2.safetensors, which is not there"):
         local_checkpoint(str(folder))

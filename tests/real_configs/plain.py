@@ -30,7 +30,7 @@ def load(folder: Path, size: str, dtype: str):
 
 def hidden_and_logits(model, ids, length: int, images):
     """Of the positions that predict the response: [length, D] and [length, ids of the tokenizer] float32."""
-    vision = {} if images is None else vars(images)
+    vision = {} if images is None else images.tensors
     model.model.rope_deltas = None  # kept by the model between forwards
     hidden = model.model(
         input_ids=ids[None],

@@ -12,7 +12,7 @@ from PIL import Image
 from verl_vaopd.data.synthetic_geometry import make_row
 from verl_vaopd.rollout import agent_loop
 from verl_vaopd.rollout.agent_loop import VisionAgentLoopWorker, without_images
-from verl_vaopd.rollout.image_views import encode_views, thumbnail
+from verl_vaopd.rollout.image_views import budgeted, encode_views, thumbnail
 from verl_vaopd.settings.config import VAOPDConfig
 from verl_vaopd.settings.teacher import TeacherConfig
 from verl_vaopd.tiny.processor import make_processor
@@ -32,10 +32,12 @@ def test_views_are_encoded_once_per_prompt(monkeypatch, degraded_view):
     processor = make_processor()
     encoded, stored, rollouts = [], {}, []
 
-    class CountingImageProcessor:
+    class CountingProcessor:
+        apply_chat_template = processor.apply_chat_template
+
         def __call__(self, images, **kwargs):
             encoded.append(len(images))
-            return processor.image_processor(images=images, **kwargs)
+            return processor(images=images, **kwargs)
 
     async def put(uid, views):
         stored[uid] = views
@@ -45,10 +47,12 @@ def test_views_are_encoded_once_per_prompt(monkeypatch, degraded_view):
             rollouts.append(self._compute_multi_modal_inputs(None, None))
 
     worker = VisionAgentLoopWorker.__new__(VisionAgentLoopWorker)
-    worker.processor = SimpleNamespace(image_processor=CountingImageProcessor())
+    worker.processor = CountingProcessor()
     worker.vaopd = settings(method="opd", degradation="gaussian_blur", degraded_view=degraded_view)
     worker.config = SimpleNamespace(
-        data=SimpleNamespace(mm_processor_kwargs={"min_pixels": 1024, "max_pixels": 32 * 32}, seed=42)
+        data=SimpleNamespace(
+            mm_processor_kwargs={"min_pixels": 1024, "max_pixels": 32 * 32}, apply_chat_template_kwargs={}, seed=42
+        )
     )
     monkeypatch.setattr(agent_loop, "put_views", put)
     monkeypatch.setattr(VisionAgentLoopWorker.__mro__[1], "_run_prompt", four_rollouts)
@@ -95,7 +99,8 @@ def test_the_degraded_view_is_made_where_a_teacher_looks_at_it(method, seen):
 def test_degradation_that_changes_the_grid_is_refused():
     image = chat()[0]["content"][0]["image"].convert("RGB")
     with pytest.raises(ValueError, match="another patch grid"):
-        encode_views([image], make_processor().image_processor, lambda image: image.resize((128, 64)))
+        processor = budgeted(make_processor(), SimpleNamespace(mm_processor_kwargs=None))
+        encode_views("<|image_pad|>", [image], processor, lambda image: image.resize((128, 64)))
 
 
 def test_thumbnails_hold_all_images_and_stay_small():

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Qwen3VLForConditionalGeneration
 
-from tests.random_models import VOCAB_SIZE, Prompts, make_checkpoint, plain_logits
+from tests.random_models import VOCAB_SIZE, Prompts, load, make_checkpoint, plain_logits
 from tests.stack import run_ranks
 from tests.student.update_path_settings import REWARDS, TEMPERATURE
 
@@ -33,6 +32,7 @@ GKD_BY_VA = {
 OPD_AND_REWARD = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "opd", "reward_weight": 0.5}}
 VAOPD_AND_REWARD = {"response_lengths": [7, 1, 4, 9], "settings": {"reward_weight": 2.0}}
 GKD_AND_REWARD = {"response_lengths": [7, 1, 4, 9], "settings": {**GKD["settings"], "reward_weight": 0.5}}
+FAMILIES = ("qwen3_vl_moe", "qwen2_5_vl", "qwen2_vl", "glm4v", "internvl")
 LEARNING_RATE = 0.3
 LARGE_VOCABULARY = 6000
 CASES = {
@@ -53,6 +53,7 @@ CASES = {
             **{"response_lengths": [60] * 4, "settings": {}, "micro_batch": 12},
             **{"models": "large_", "vocab_size": LARGE_VOCABULARY},
         },
+        **{name: {**MIXED, "micro_batch": None, "family": name, "models": f"{name}_"} for name in FAMILIES},
         "papo, large vocabulary": {
             **{"response_lengths": [60] * 4, "settings": {"method": "papo"}, "micro_batch": 12},
             **{"models": "large_", "vocab_size": LARGE_VOCABULARY},
@@ -76,13 +77,20 @@ CASES = {
         "sequence parallel": {**MIXED, "micro_batch": None, "sequence_ranks": 2},
         "sequence parallel, 1 row": {**MIXED, "micro_batch": 1, "sequence_ranks": 2},
         "3 mini-batches": {**MIXED, "micro_batch": None, "mini_batches": 3, "lr": LEARNING_RATE},
+        **{
+            f"{name}, 1 row": {**MIXED, "micro_batch": 1, "family": name, "models": f"{name}_", "checkpointing": True}
+            for name in FAMILIES
+        },
+        "qwen2_5_vl, sequence parallel": {
+            **{**MIXED, "micro_batch": None, "family": "qwen2_5_vl", "models": "qwen2_5_vl_", "sequence_ranks": 2},
+        },
     },
 }
 RUNS = [
     (world, name)
     for world, cases in CASES.items()
     for name, case in cases.items()
-    if not {"mini_batches", "dtype", "models"} & set(case)
+    if not {"mini_batches", "dtype", "vocab_size"} & set(case)
 ]
 
 
@@ -95,10 +103,10 @@ def naive(folder: Path, case: dict, student=None, only=None) -> dict:
     method, reward = case["settings"].get("method"), case["settings"].get("reward_weight", 0.0)
     gkd = {"token_weights": "uniform", **case["settings"].get("gkd", {})}
     uniform = method in ("opd", "offpolicy_kd") or (method == "gkd" and gkd["token_weights"] == "uniform")
-    load = Qwen3VLForConditionalGeneration.from_pretrained
-    student = student or load(folder / "student", attn_implementation="sdpa")
-    teacher = load(folder / "teacher", attn_implementation="sdpa")
-    prompts = Prompts(response_lengths=case["response_lengths"])
+    models = case.get("models", "")
+    student = student or load(folder / f"{models}student")
+    teacher = load(folder / f"{models}{case.get('teacher', 'teacher')}")
+    prompts = Prompts(response_lengths=case["response_lengths"], family=case.get("family", "qwen3_vl"))
     rollouts: dict[str, list] = {}
     scores = []
     for uid, ids, length in prompts.rows:
@@ -177,6 +185,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("update_path")
     make_checkpoint(folder / "student", hidden=64, layers=2, head_rows=112, tied=True, seed=0)
     make_checkpoint(folder / "teacher", hidden=96, layers=3, head_rows=128, tied=False, seed=1)
+    for family in FAMILIES:
+        make_checkpoint(folder / f"{family}_student", 64, 2, head_rows=112, tied=True, seed=2, family=family)
+        make_checkpoint(folder / f"{family}_teacher", 128, 2, head_rows=128, tied=False, seed=3, family=family)
     make_checkpoint(folder / "large_student", hidden=64, layers=2, head_rows=6016, tied=True, seed=0)
     make_checkpoint(folder / "large_teacher", hidden=96, layers=2, head_rows=6016, tied=False, seed=1)
     return folder
@@ -188,7 +199,7 @@ def expected(folder):
     known = {}
 
     def of(case: dict) -> dict:
-        key = json.dumps([case["response_lengths"], case["settings"]])
+        key = json.dumps([case.get(name) for name in ("response_lengths", "settings", "models", "teacher")])
         if key not in known:
             known[key] = naive(folder, case)
         return known[key]
@@ -243,7 +254,7 @@ def test_bf16_computes_the_same_up_to_its_rounding(results, expected):
 
 def test_each_mini_batch_is_a_step_on_the_mean_over_its_own_prompts(folder, results):
     got = results[2]["3 mini-batches"]
-    student = Qwen3VLForConditionalGeneration.from_pretrained(folder / "student", attn_implementation="sdpa")
+    student = load(folder / "student")
     before = {name: p.detach().clone() for name, p in student.named_parameters()}
     losses = []
     for uid in ("one", "two", "text"):  # one prompt a mini-batch

@@ -114,7 +114,7 @@ def gather(indices: list[int], columns: list[list]) -> list[tuple]:
 
 
 def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, world: int) -> dict:
-    prompts = Prompts(response_lengths=case["response_lengths"])
+    prompts = Prompts(response_lengths=case["response_lengths"], family=case.get("family", "qwen3_vl"))
     layout = {"use_dynamic_bsz": case["micro_batch"] is None, "micro_batch_size_per_gpu": case["micro_batch"] or 1}
     vocab_size = case.get("vocab_size", VOCAB_SIZE)
     kind = json.dumps([case.get(name) for name in ("models", "dtype")])

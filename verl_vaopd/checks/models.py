@@ -8,9 +8,14 @@ from transformers import AutoConfig, AutoProcessor
 
 from verl_vaopd.costs.heads import check_heads
 from verl_vaopd.costs.shapes import ModelShape
+from verl_vaopd.model.families import family_of
 from verl_vaopd.model.head import local_checkpoint
 
-IMAGE_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+IMAGE_TOKENS = (
+    *("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"),
+    *("image_start_token_id", "image_end_token_id"),
+)
+"""Of a config, where its family has them."""
 
 
 def check_models(student_path: str, teacher_path: str | None = None):
@@ -25,10 +30,14 @@ def check_models(student_path: str, teacher_path: str | None = None):
     given = {"student": student_path, "teacher": teacher_path}
     paths = {name: local_checkpoint(path) for name, path in given.items() if path}
     configs = {name: AutoConfig.from_pretrained(path) for name, path in paths.items()}
+    for name, config in configs.items():
+        try:
+            family_of(config)
+        except ValueError as error:
+            raise ValueError(f"the {name} ({paths[name]}): {error}") from error
     processors = {name: AutoProcessor.from_pretrained(path) for name, path in paths.items()}
     for name, config in configs.items():
-        if config.model_type != "qwen3_vl":
-            raise ValueError(f"the {name} ({paths[name]}) is a {config.model_type!r} model: a Qwen3-VL is needed")
+        _check_processor(name, paths[name], processors[name])
         ids = len(processors[name].tokenizer)
         if config.text_config.vocab_size < ids:
             raise ValueError(f"the {name}'s head has {config.text_config.vocab_size} rows for {ids} tokenizer ids")
@@ -45,11 +54,13 @@ def check_models(student_path: str, teacher_path: str | None = None):
 
     student, teacher = processors["student"], processors["teacher"]
     for name in IMAGE_TOKENS:
-        differ(name, getattr(configs["student"], name), getattr(configs["teacher"], name))
+        differ(name, *(getattr(configs[model], name, None) for model in ("student", "teacher")))
     differ("tokenizer ids", student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab())
     differ("tokenizer merges (SHA-256)", _merges(student), _merges(teacher))
     differ("chat template", student.chat_template, teacher.chat_template)
+    differ("processor", type(student).__name__, type(teacher).__name__)
     differ("image processor", _image_settings(student), _image_settings(teacher))
+    differ("processor's settings", _own_settings(student), _own_settings(teacher))
     ends = {name: eos_ids(path, configs[name]) for name, path in paths.items()}
     if missing := sorted(ends["teacher"] - ends["student"]):
         raise ValueError(
@@ -80,6 +91,22 @@ def eos_ids(path: str, config) -> set[int]:
     return set(found) if isinstance(found, list) else {found} - {None}
 
 
+def _check_processor(name: str, path: str, processor) -> None:
+    """Raises ValueError: no images, or a tokenizer whose ids and merges cannot be compared."""
+    if not hasattr(processor, "image_processor"):
+        raise ValueError(f"the {name} ({path}) has no image processor: a model of images and text is needed")
+    if not processor.tokenizer.is_fast:
+        raise ValueError(
+            f"the {name} ({path}) has no fast tokenizer (tokenizer.json): make one with "
+            "AutoTokenizer.from_pretrained(...) and save_pretrained(...)"
+        )
+
+
+def model_type_of(path: str) -> str:
+    """What the checkpoint's config.json says it is."""
+    return AutoConfig.from_pretrained(local_checkpoint(path)).model_type
+
+
 def _merges(processor) -> str:
     """SHA-256 of a tokenizer's merges: with the same ids, they decide how text is split."""
     model = json.loads(processor.tokenizer.backend_tokenizer.to_str())["model"]
@@ -89,6 +116,12 @@ def _merges(processor) -> str:
 def _image_settings(processor) -> dict:
     settings = processor.image_processor.to_dict()
     return {key: value for key, value in settings.items() if not key.startswith("_") and key != "image_processor_type"}
+
+
+def _own_settings(processor) -> dict:
+    """Of the processor itself: how many tokens a tile is, and the like."""
+    settings = processor.to_dict()
+    return {key: value for key, value in settings.items() if isinstance(value, int | float | str | bool)}
 
 
 def _difference(student, teacher) -> str:

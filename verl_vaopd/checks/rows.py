@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 from jinja2 import TemplateError
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
+from verl_vaopd.checks.image_tokens import ImageTokens
 from verl_vaopd.data.bad_rows import BadRow, RowError, report
 from verl_vaopd.data.dataset import VisionDataset, images_of
 from verl_vaopd.data.image_column import check_group, read_rows
 from verl_vaopd.data.text import PLACEHOLDER, check_question
-from verl_vaopd.rollout.image_views import budgeted, encode_views
+from verl_vaopd.rollout.image_views import budgeted, encode_views, rendered
 
 ROWS_ENCODED = 8
 """First rows of a file that are encoded under both views, as in training."""
@@ -40,25 +41,26 @@ class RowCheck:
     """Checks rows one by one.
 
     Args:
-        processor: the student's.
+        processor: the student's; ``model_type``: as its config.json says.
         data_config: section ``data``.
         degrade: makes the degraded view; ``max_images``: images that vLLM takes for a prompt.
     """
 
-    def __init__(self, processor, data_config, degrade, max_images: int):
+    def __init__(self, processor, data_config, degrade, max_images: int, model_type: str = "qwen3_vl"):
         self.processor, self.data, self.degrade, self.max_images = processor, data_config, degrade, max_images
         added = processor.tokenizer.added_tokens_decoder.values()
         # The processor's own stand-in becomes an image token.
         self.control = [token.content for token in added if token.special] + ["<|placeholder|>"]
         self.budget = dict(data_config.mm_processor_kwargs or {})
-        self.image_processor = budgeted(processor, data_config)
+        self.encoder = budgeted(processor, data_config)
+        self.image_tokens = ImageTokens(processor, self.budget)
         self.messages = VisionDataset.__new__(VisionDataset)  # its message builder, without loading the file again
         self.messages.image_key, self.messages.processor = data_config.image_key, processor
         self.messages.video_key, self.messages.audio_key = "videos", "audios"
         # What verl's agent loop makes a prompt's ids with.
         self.builder = create_continuous_token_builder(
             processor.tokenizer,
-            hf_model_type="qwen3_vl",
+            hf_model_type=model_type,
             chat_template_kwargs=dict(data_config.apply_chat_template_kwargs),
             mm_processor_kwargs=self.budget,
             processor=processor,
@@ -85,8 +87,7 @@ class RowCheck:
             raise RowError(self.data.prompt_key, "left_out", problem, MEND) from error
         self._whole(chat, rendered)
         tokens = len(self.processor.tokenizer(rendered)["input_ids"])
-        patches = [self.processor.image_processor.get_number_of_image_patches(h, w, self.budget) for w, h in sizes]
-        tokens += sum(count // self.processor.image_processor.merge_size**2 - 1 for count in patches)
+        tokens += sum(self.image_tokens(width, height) - 1 for width, height in sizes)
         if tokens >= self.data.max_prompt_length:  # the host cuts to the limit, so at the limit one cannot tell
             problem = f"the prompt has {tokens} tokens, data.max_prompt_length is {self.data.max_prompt_length}"
             raise RowError(
@@ -110,13 +111,13 @@ class RowCheck:
             chat = self.messages._build_messages({**row, name: messages}, key=name)
             images = images_of(chat)
             if images:
-                encode_views(images, self.image_processor, self.degrade)
+                encode_views(rendered(self.processor, chat, self.data), images, self.encoder, self.degrade)
             ids = self.builder.build_initial_tokens(chat, images=images)
         except Exception as error:  # processors raise whatever an odd image leads them to
             raise RowError(key, "not_encoded", f"{type(error).__name__}: {error}".rstrip("."), MEND) from error
         if len(ids) != tokens:
             problem = f"the processor makes {len(ids)} tokens of the prompt, {tokens} were counted"
-            raise RowError(key, "not_encoded", problem, "use the image processor of a Qwen3-VL checkpoint")
+            raise RowError(key, "not_encoded", problem, "use the processor of the model's own family")
 
     def _chat(self, prompt, images: int) -> list[dict]:
         """The chat as the template is given it, images without pixels."""
@@ -190,18 +191,20 @@ def image_limit(config) -> int:
     return limits.get("image", VLLM_IMAGES)
 
 
-def check_rows(files, setting: str, processor, data_config, degrade, max_images: int) -> int:
+def check_rows(
+    files, setting: str, processor, data_config, degrade, max_images: int, model_type: str = "qwen3_vl"
+) -> int:
     """Check every row of ``files``; the first ones of each file are encoded under both views.
 
     Args:
         files: one parquet file or several; ``setting``: the setting that names them.
-        max_images: images that vLLM takes for a prompt.
+        max_images: images that vLLM takes for a prompt; model_type: the student's.
     Returns:
         The number of rows.
     Raises:
         ValueError: names the setting, file, rows and fields, and what to mend.
     """
-    check = RowCheck(processor, data_config, degrade, max_images)
+    check = RowCheck(processor, data_config, degrade, max_images, model_type)
     paths = paths_of(files, setting)
     tables = {path: _table(path, setting, data_config) for path in paths}
     try:

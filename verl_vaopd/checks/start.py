@@ -25,7 +25,7 @@ def check(config, dry_run: bool = False) -> list[str]:
     from verl_vaopd.checks.answers import check_answers
     from verl_vaopd.checks.attention import kernels_of
     from verl_vaopd.checks.identity import MODEL_SETTINGS, check_models_of, checkpoint_to_resume, models_of
-    from verl_vaopd.checks.models import check_models, check_student_heads
+    from verl_vaopd.checks.models import check_models, check_student_heads, model_type_of
     from verl_vaopd.checks.output import check_output
     from verl_vaopd.checks.rows import check_rows, image_limit, paths_of
     from verl_vaopd.model.head import is_here
@@ -44,7 +44,8 @@ def check(config, dry_run: bool = False) -> list[str]:
         if dry_run and absent:
             missing.append(f"{name}: {', '.join(absent)}")
         elif processor:
-            rows = check_rows(files, name, processor, config.data, second_view, image_limit(config))
+            limit, model_type = image_limit(config), model_type_of(models["student"])
+            rows = check_rows(files, name, processor, config.data, second_view, limit, model_type)
             if name == "data.train_files":
                 check_batches(config, rows)
     if method.answers_by == "teacher":

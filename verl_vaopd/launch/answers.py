@@ -71,7 +71,7 @@ def answer(config) -> dict:
 
 def checked(config) -> tuple:
     """Section ``vaopd`` as its dataclass, and the processor of models and data that fit each other."""
-    from verl_vaopd.checks.models import check_models
+    from verl_vaopd.checks.models import check_models, model_type_of
     from verl_vaopd.checks.rows import check_rows, image_limit
     from verl_vaopd.methods import method_of
     from verl_vaopd.settings.compose import instantiate
@@ -80,8 +80,10 @@ def checked(config) -> tuple:
     second_view = method_of(vaopd).second_view(random.Random(0), validate=False)
     if not vaopd.answers:
         raise ValueError("vaopd.answers is not set: name the folder to write")
-    processor = check_models(config.actor_rollout_ref.model.path, vaopd.teacher.path)
-    check_rows(data.train_files, "data.train_files", processor, data, second_view, image_limit(config))
+    student = config.actor_rollout_ref.model.path
+    processor = check_models(student, vaopd.teacher.path)
+    limit, model_type = image_limit(config), model_type_of(student)
+    check_rows(data.train_files, "data.train_files", processor, data, second_view, limit, model_type)
     return vaopd, processor
 
 

@@ -11,7 +11,8 @@ from transformers import AutoConfig
 
 from verl_vaopd.model.safe_weights import require_safetensors
 
-HEAD, EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
+HEAD, EMBEDDING = "lm_head.weight", "embed_tokens.weight"
+"""Last parts of names: what stands before them differs from family to family."""
 
 
 def local_checkpoint(path: str) -> str:
@@ -50,7 +51,7 @@ def load_lm_head(path: str) -> torch.Tensor:
     Returns:
         [rows, Dt], in the checkpoint's dtype; rows may exceed the tokenizer's ids.
     Raises:
-        ValueError: no safetensors file in ``path``, or none of them holds that weight.
+        ValueError: no safetensors file in ``path``, or not exactly one weight in them is called so.
     """
     path = local_checkpoint(path)
     index = os.path.join(path, "model.safetensors.index.json")
@@ -62,8 +63,10 @@ def load_lm_head(path: str) -> torch.Tensor:
         with safe_open(single, framework="pt") as f:
             files = dict.fromkeys(f.keys(), "model.safetensors")
     tied = AutoConfig.from_pretrained(path).tie_word_embeddings
-    name = EMBEDDING if tied else HEAD
-    if name not in files:
-        raise ValueError(f"{path} holds no {name}, though its config says tie_word_embeddings={tied}")
+    wanted = EMBEDDING if tied else HEAD
+    names = [name for name in files if f".{name}".endswith(f".{wanted}")]
+    if len(names) != 1:
+        raise ValueError(f"{path} holds {len(names)} {wanted}, though its config says tie_word_embeddings={tied}")
+    name = names[0]
     with safe_open(os.path.join(path, files[name]), framework="pt") as f:
         return f.get_tensor(name)

@@ -3,7 +3,6 @@
 Left to itself the tower reads the images' sizes back from the device, in every layer anew.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,16 +12,24 @@ if TYPE_CHECKING:
     from verl_vaopd.model.families.family import Family
 
 
-@dataclass
 class ImageInputs:
     """Processor output for the images of one prompt under one view.
 
-    pixel_values: [patches, patch_dim], or [tiles, channels, height, width], as the family's processor returns them.
-    image_grid_thw: [images, 3], in patches before merging; None in families without it.
+    tensors: by the processor's names. ``pixel_values`` [patches, patch_dim], or [tiles, channels, height, width], and
+    what the family has beside it (``image_grid_thw`` [images, 3], in patches before merging, in most).
     """
 
-    pixel_values: Tensor
-    image_grid_thw: Tensor | None = None
+    def __init__(self, pixel_values: Tensor, image_grid_thw: Tensor | None = None, **others: Tensor):
+        grid = {} if image_grid_thw is None else {"image_grid_thw": image_grid_thw}
+        self.tensors = {"pixel_values": pixel_values, **grid, **others}
+
+    @property
+    def pixel_values(self) -> Tensor:
+        return self.tensors["pixel_values"]
+
+    @property
+    def image_grid_thw(self) -> Tensor:
+        return self.tensors["image_grid_thw"]
 
 
 class VisionInputs:

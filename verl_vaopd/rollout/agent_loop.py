@@ -16,8 +16,9 @@ from verl.utils.model import compute_position_id_with_mask
 from verl_vaopd.answers.store import StoredAnswers
 from verl_vaopd.data.dataset import images_of
 from verl_vaopd.methods import Method, method_of
-from verl_vaopd.rollout.image_views import budgeted, encode_views, put_views
+from verl_vaopd.rollout.image_views import budgeted, encode_views, put_views, rendered
 from verl_vaopd.rollout.replay import STORED_ANSWER
+from verl_vaopd.rollout.single_turn import UNEXPANDED
 from verl_vaopd.runlog.run_log import RunLog
 from verl_vaopd.settings.config import VAOPDConfig
 
@@ -69,6 +70,7 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
                 views = await asyncio.get_running_loop().run_in_executor(
                     None,
                     encode_views,
+                    rendered(self.processor, prompt["raw_prompt"], self.config.data),
                     images,
                     budgeted(self.processor, self.config.data),
                     self._second_view(trajectory),
@@ -94,6 +96,7 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         Off-policy, training answers are the teacher's stored ones instead of the student's samples.
         """
         try:
+            kwargs["agent_name"] = UNEXPANDED
             if self.method.answers_by == "teacher" and not trajectory["validate"]:
                 kwargs["agent_name"] = STORED_ANSWER
                 kwargs["stored_answer"] = self.answers.of(kwargs["extra_info"]["id"], kwargs["session_id"])

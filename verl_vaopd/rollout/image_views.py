@@ -13,40 +13,55 @@ from PIL import Image
 from verl_vaopd.model.packing import ImageInputs
 
 PARTITION = "vision"
-FIELDS = ["pixel_values", "pixel_values_degraded", "image_grid_thw"]
+PIXELS, DEGRADED, THUMBNAIL_FIELD = "pixel_values", "pixel_values_degraded", "thumbnail"
+OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+"""What a processor returns for the text."""
 THUMBNAIL = 384
 
 
+def rendered(processor, chat: list[dict], data_config) -> str:
+    """The chat as text, one placeholder an image, as the host's agent loop renders it."""
+    settings = data_config.apply_chat_template_kwargs or {}
+    return processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **settings)
+
+
 def budgeted(processor, data_config):
-    """The image processor with the run's pixel budget (``data.mm_processor_kwargs``), which vLLM is given too."""
-    return partial(processor.image_processor, **(data_config.mm_processor_kwargs or {}))
+    """The processor with the run's pixel budget (``data.mm_processor_kwargs``), which vLLM is given too."""
+    return partial(processor, return_tensors="pt", **(data_config.mm_processor_kwargs or {}))
 
 
-def encode_views(images: list, image_processor, degrade=None) -> dict[str, torch.Tensor]:
-    """Run the image processor over the images as they are and, unless it is None, over ``degrade(image)``.
+def image_inputs(encoded) -> ImageInputs:
+    """What ``encoded``, a processor's output for one prompt, holds of its images; pixels in float32."""
+    tensors = {name: value for name, value in encoded.items() if name not in OF_TEXT}
+    return ImageInputs(**{**tensors, PIXELS: tensors[PIXELS].float()})
 
+
+def encode_views(text: str, images: list, processor, degrade=None) -> dict[str, torch.Tensor]:
+    """Run the processor over the images as they are and, unless it is None, over ``degrade(image)``.
+
+    Args:
+        text: the prompt, with a placeholder for each image; processor: see :func:`budgeted`.
     Returns:
-        ``pixel_values`` and ``pixel_values_degraded`` [patches, patch_dim]; ``image_grid_thw`` [images, 3];
-        ``thumbnail`` [bytes], for the log.
+        ``pixel_values`` and ``pixel_values_degraded``; what else the processor returns for images, such as
+        ``image_grid_thw`` [images, 3]; ``thumbnail`` [bytes], for the log.
     Raises:
-        ValueError: a degraded image got another patch grid (Section 2.1: the visual token count must not change).
+        ValueError: a degraded image became other tokens (Section 2.1: the visual token count must not change).
     """
-    original = image_processor(images=images, return_tensors="pt")
-    views = {
-        "pixel_values": original["pixel_values"].float(),
-        "image_grid_thw": original["image_grid_thw"],
-        "thumbnail": thumbnail(images),
-    }
+    original = processor(text=[text], images=images)
+    views = {**image_inputs(original).tensors, THUMBNAIL_FIELD: thumbnail(images)}
     if degrade is None:
         return views
-    degraded = image_processor(images=[degrade(image) for image in images], return_tensors="pt")
-    if not torch.equal(original["image_grid_thw"], degraded["image_grid_thw"]):
+    degraded = processor(text=[text], images=[degrade(image) for image in images])
+    pixels = image_inputs(degraded).tensors
+    others = [name for name in pixels if name != PIXELS]
+    ids = original["input_ids"], degraded["input_ids"]
+    if not torch.equal(*ids) or any(not torch.equal(views[name], pixels[name]) for name in others):
         raise ValueError(
             "the degraded image has another patch grid than the original "
-            f"({degraded['image_grid_thw'].tolist()} against {original['image_grid_thw'].tolist()}): "
+            f"({ids[1].shape[1]} against {ids[0].shape[1]} tokens of the prompt): "
             "the two views would not align token for token; the degradation must keep the image's size"
         )
-    return {**views, "pixel_values_degraded": degraded["pixel_values"].float()}
+    return {**views, DEGRADED: pixels[PIXELS]}
 
 
 def thumbnail(images: list[Image.Image]) -> torch.Tensor:
@@ -68,7 +83,8 @@ def thumbnail(images: list[Image.Image]) -> torch.Tensor:
 
 
 async def put_views(uid: str, views: dict[str, torch.Tensor]) -> None:
-    await tq.async_kv_put(key=uid, partition_id=PARTITION, fields=views, tag={"kind": "vision"})
+    shared = [name for name in views if name not in (PIXELS, DEGRADED, THUMBNAIL_FIELD)]
+    await tq.async_kv_put(key=uid, partition_id=PARTITION, fields=views, tag={"kind": "vision", "shared": shared})
 
 
 def fetch_views(uids: list[str], degraded: bool) -> tuple[dict[str, ImageInputs], dict[str, ImageInputs]]:
@@ -80,12 +96,14 @@ def fetch_views(uids: list[str], degraded: bool) -> tuple[dict[str, ImageInputs]
     keys = sorted(set(uids))
     if not keys:
         return {}, {}
-    fields = FIELDS if degraded else [FIELDS[0], FIELDS[2]]
-    data = tq.kv_batch_get(keys=keys, partition_id=PARTITION, select_fields=fields)
-    grids = list(data["image_grid_thw"].unbind())
+    # As many fields as the family's processor returns, the same for every prompt.
+    shared = tq.kv_list(PARTITION)[PARTITION][keys[0]]["shared"]
+    pixels = [PIXELS, DEGRADED] if degraded else [PIXELS]
+    data = tq.kv_batch_get(keys=keys, partition_id=PARTITION, select_fields=[*pixels, *shared])
+    others = [{name: data[name].unbind()[place] for name in shared} for place in range(len(keys))]
     views = [
-        {key: ImageInputs(pixels, grid) for key, pixels, grid in zip(keys, data[name].unbind(), grids, strict=True)}
-        for name in fields[:-1]
+        {key: ImageInputs(row, **more) for key, row, more in zip(keys, data[name].unbind(), others, strict=True)}
+        for name in pixels
     ]
     return views[0], views[1] if degraded else {}
 
@@ -100,8 +118,8 @@ def fetch_thumbnails(uids: list[str]) -> dict[str, bytes]:
     keys = sorted(prompts_with_images(uids))
     if not keys:
         return {}
-    data = tq.kv_batch_get(keys=keys, partition_id=PARTITION, select_fields=["thumbnail"])
-    return {key: row.numpy().tobytes() for key, row in zip(keys, data["thumbnail"].unbind(), strict=True)}
+    data = tq.kv_batch_get(keys=keys, partition_id=PARTITION, select_fields=[THUMBNAIL_FIELD])
+    return {key: row.numpy().tobytes() for key, row in zip(keys, data[THUMBNAIL_FIELD].unbind(), strict=True)}
 
 
 def clear_views(uids: list[str]) -> None:

@@ -32,11 +32,7 @@ class SupervisedWorker(TrainingWorker):
     def train_batch(self, data: TensorDict) -> TensorDict:
         vision = [tu.unwrap_non_tensor_data(each) for each in data["multi_modal_inputs"]]
         uids = [str(row) for row in range(len(vision))]
-        self.engine.vision = {
-            uid: ImageInputs(each["pixel_values"].float(), each["image_grid_thw"])
-            for uid, each in zip(uids, vision, strict=True)
-            if each
-        }
+        self.engine.vision = {uid: ImageInputs(**each) for uid, each in zip(uids, vision, strict=True) if each}
         tokens = torch.tensor(float(data["response_mask"].values().numel()), device=get_device_name())
         torch.distributed.all_reduce(tokens, group=self.engine.get_data_parallel_group())
         mask = data["response_mask"]

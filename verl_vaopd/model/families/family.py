@@ -12,12 +12,10 @@ from verl_vaopd.model.vision import ImageInputs
 class Family(ABC):
     """Made from a model's config. Everything here runs in host memory but :meth:`see`.
 
-    Class attributes: ``model_types``, as in ``config.json``; ``image_fields``, what the processor returns for images
-    beside ``pixel_values``, equal under both views; ``axes`` of a position: 3 (temporal, height, width), or 1.
+    Class attributes: ``model_types``, as in ``config.json``; ``axes`` of a position: 3 (temporal, height, width), or 1.
     """
 
     model_types: ClassVar[tuple[str, ...]]
-    image_fields: ClassVar[tuple[str, ...]] = ()
     axes: ClassVar[int] = 1
 
     def __init__(self, config):

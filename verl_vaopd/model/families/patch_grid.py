@@ -11,7 +11,6 @@ from verl_vaopd.model.vision import ImageInputs
 class PatchGridFamily(Family):
     """Their towers take ``image_grid_thw`` and their text models three axes of positions (M-RoPE)."""
 
-    image_fields = ("image_grid_thw",)
     axes = 3
 
     def __init__(self, config):
