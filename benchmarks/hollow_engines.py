@@ -133,7 +133,7 @@ def one_of_many_ranks() -> Iterator[None]:
 
 def rows_of(case: Case, live: LiveBytes) -> tuple[list[tuple], dict, dict]:
     """(uid, ids, response length) of each rollout; images by uid, as they are and degraded, in host memory."""
-    from verl_vaopd.model.packing import ImageInputs
+    from verl_vaopd.model.vision import ImageInputs
 
     vision = case.shape.vision
     side, width = 2 * case.image_side, vision.in_channels * vision.temporal_patch_size * vision.patch_size**2

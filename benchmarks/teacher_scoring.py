@@ -19,7 +19,9 @@ from benchmarks.measure import markdown_table, publish
 from verl_vaopd.algorithm import token_log_probs
 from verl_vaopd.model.families import family_of
 from verl_vaopd.model.forward import install_forward
-from verl_vaopd.model.packing import ImageInputs, Row, collate
+from verl_vaopd.model.packing import collate
+from verl_vaopd.model.row import Row
+from verl_vaopd.model.vision import ImageInputs
 
 IMAGE_TOKEN = 4000
 VOCAB_SIZE = 4096

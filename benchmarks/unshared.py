@@ -5,9 +5,9 @@ Imported into the workers by ``actor_rollout_ref.model.external_lib``, for compa
 
 from dataclasses import replace
 
-from verl_vaopd.model.engine import PackedEngine
+from verl_vaopd.model.engine import VisionEngine
 
-run_rows = PackedEngine.run_rows
+run_rows = VisionEngine.run_rows
 
 
 def run_unshared(self, rows, head_fn):
@@ -15,4 +15,4 @@ def run_unshared(self, rows, head_fn):
     return run_rows(self, [replace(row, images=row.images and replace(row.images)) for row in rows], head_fn)
 
 
-PackedEngine.run_rows = run_unshared
+VisionEngine.run_rows = run_unshared

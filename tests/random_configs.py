@@ -1,10 +1,13 @@
 """Configs of small models of each family: few layers, narrow, 90 to 93 their vision tokens."""
 
 from transformers import (
+    Gemma3Config,
     Glm4vConfig,
     InternVLConfig,
+    LlavaOnevisionConfig,
     Qwen2_5_VLConfig,
     Qwen2VLConfig,
+    Qwen3_5Config,
     Qwen3VLConfig,
     Qwen3VLMoeConfig,
 )
@@ -156,4 +159,67 @@ def internvl(hidden: int, layers: int, head_rows: int, tied: bool) -> InternVLCo
     )
 
 
-CONFIGS = {made.__name__: made for made in (qwen3_vl, qwen3_vl_moe, qwen2_5_vl, qwen2_vl, glm4v, internvl)}
+def qwen3_5(hidden: int, layers: int, head_rows: int, tied: bool) -> Qwen3_5Config:
+    """The first layer is a recurrence, the second attends."""
+    recurrence = dict(
+        linear_key_head_dim=16,
+        linear_value_head_dim=16,
+        linear_num_key_heads=2,
+        linear_num_value_heads=4,
+        layer_types=["linear_attention", "full_attention"],
+    )
+    return Qwen3_5Config(
+        text_config=text(hidden, layers, head_rows, tied)
+        | dict(head_dim=32, rope_parameters=rope(True, section=(2, 1, 1), partial_rotary_factor=0.25))
+        | recurrence,
+        vision_config={**qwen3_vision(hidden), "deepstack_visual_indexes": []},
+        tie_word_embeddings=tied,
+        **TOKENS,
+    )
+
+
+def siglip_vision() -> dict:
+    return dict(
+        model_type="siglip_vision_model",
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        patch_size=8,
+        image_size=IMAGE_SIDE,
+        vision_use_head=False,
+    )
+
+
+def gemma3(hidden: int, layers: int, head_rows: int, tied: bool) -> Gemma3Config:
+    """A window of 8 tokens in the first layer; 4 tokens an image."""
+    return Gemma3Config(
+        text_config=text(hidden, layers, head_rows, tied)
+        | dict(head_dim=16, sliding_window=8, layer_types=["sliding_attention", "full_attention"]),
+        vision_config=siglip_vision(),
+        mm_tokens_per_image=4,
+        image_token_index=IMAGE,
+        boi_token_index=VISION_START,
+        eoi_token_index=VISION_END,
+        tie_word_embeddings=tied,
+    )
+
+
+def llava_onevision(hidden: int, layers: int, head_rows: int, tied: bool) -> LlavaOnevisionConfig:
+    return LlavaOnevisionConfig(
+        text_config=dict(model_type="qwen2", **text(hidden, layers, head_rows, tied)),
+        vision_config=siglip_vision(),
+        image_grid_pinpoints=[[IMAGE_SIDE, 2 * IMAGE_SIDE], [2 * IMAGE_SIDE, IMAGE_SIDE]],
+        image_token_index=IMAGE,
+        video_token_index=VIDEO,
+        tie_word_embeddings=tied,
+    )
+
+
+CONFIGS = {
+    made.__name__: made
+    for made in (
+        *(qwen3_vl, qwen3_vl_moe, qwen2_5_vl, qwen2_vl, glm4v, internvl),
+        *(qwen3_5, gemma3, llava_onevision),
+    )
+}

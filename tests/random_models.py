@@ -4,7 +4,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from tests.random_configs import CONFIGS, IMAGE, IMAGE_SIDE, VISION_END, VISION_START
-from verl_vaopd.model.packing import ImageInputs
+from verl_vaopd.model.vision import ImageInputs
 
 VOCAB_SIZE = 100  # ids of the imagined tokenizer; 90 to 93 are the vision tokens
 PATCH_DIM = 3 * 2 * 8 * 8
@@ -30,9 +30,10 @@ def load(path, **settings):
 def plain_logits(model, input_ids: torch.Tensor, response_length: int, images: ImageInputs | None) -> torch.Tensor:
     """[response_length, head rows]: transformers' own forward on one sequence, one view."""
     inputs = {} if images is None else dict(images.tensors)
-    if model.config.model_type != "internvl":
+    kinds = {"gemma3": "token_type_ids", "internvl": None, "llava_onevision": None}
+    if kind := kinds.get(model.config.model_type, "mm_token_type_ids"):
         model.model.rope_deltas = None  # kept by the model between forwards
-        inputs["mm_token_type_ids"] = (input_ids == IMAGE).int()[None]
+        inputs[kind] = (input_ids == IMAGE).int()[None]
     logits = model(
         input_ids=input_ids[None], attention_mask=torch.ones_like(input_ids)[None], use_cache=False, **inputs
     ).logits
@@ -44,18 +45,17 @@ class Prompts:
 
     def __init__(self, seed: int = 0, response_lengths=(7, 1, 4, 9), family: str = "qwen3_vl"):
         generator = torch.Generator().manual_seed(seed)
-        encode = tiles if family == "internvl" else patches
+        encode = ENCODERS.get(family, patches)
+        tokens = {"one": encode([(4, 4)], generator)[1], "two": encode([(4, 6), (2, 4)], generator)[1], "text": []}
+        generator = torch.Generator().manual_seed(seed)
         views = {
-            "one": [encode([(4, 4)], generator) for _ in range(2)],
-            "two": [encode([(4, 6), (2, 4)], generator) for _ in range(2)],
+            "one": [encode([(4, 4)], generator)[0] for _ in range(2)],
+            "two": [encode([(4, 6), (2, 4)], generator)[0] for _ in range(2)],
             "text": [None, None],
         }
         self.original = {uid: view[0] for uid, view in views.items() if view[0] is not None}
         self.degraded = {uid: view[1] for uid, view in views.items() if view[1] is not None}
         self.rows = []  # (uid, input_ids, response length), siblings apart from one another
-        tokens = {"one": [4], "two": [6, 2], "text": []}  # of each image
-        if family == "internvl":
-            tokens = {"one": [4], "two": [8, 4], "text": []}
         prompts = {uid: self._prompt(tokens[uid], generator) for uid in views}
         for length in response_lengths:
             for uid in views:
@@ -70,13 +70,35 @@ class Prompts:
         return torch.cat([*parts, torch.randint(0, 90, (4,), generator=generator)])
 
 
-def patches(grids, generator) -> ImageInputs:
-    """Random patches; four of them become a token."""
+# Each: random images of a prompt, by their sizes in patches; and how many tokens each becomes.
+
+
+def patches(grids, generator) -> tuple[ImageInputs, list[int]]:
+    """Of Qwen-VL and GLM-4V: four patches become a token."""
     pixels = torch.randn(sum(h * w for h, w in grids), PATCH_DIM, generator=generator)
-    return ImageInputs(pixels, torch.tensor([[1, h, w] for h, w in grids]))
+    return ImageInputs(pixels, torch.tensor([[1, h, w] for h, w in grids])), [h * w // 4 for h, w in grids]
 
 
-def tiles(grids, generator) -> ImageInputs:
-    """Random tiles of four tokens each: one for a first image of a prompt with one, two and one for a prompt of two."""
-    count = 1 if len(grids) == 1 else 3
-    return ImageInputs(torch.randn(count, 3, IMAGE_SIDE, IMAGE_SIDE, generator=generator))
+def tiles(grids, generator) -> tuple[ImageInputs, list[int]]:
+    """Of InternVL, four tokens each: the first of two images is cut into two."""
+    counts = [1] if len(grids) == 1 else [2, 1]
+    pixels = torch.randn(sum(counts), 3, IMAGE_SIDE, IMAGE_SIDE, generator=generator)
+    return ImageInputs(pixels), [4 * count for count in counts]
+
+
+def squares(grids, generator) -> tuple[ImageInputs, list[int]]:
+    """Of Gemma 3, which makes one square of each image: four tokens."""
+    return ImageInputs(torch.randn(len(grids), 3, IMAGE_SIDE, IMAGE_SIDE, generator=generator)), [4] * len(grids)
+
+
+def anyres(grids, generator) -> tuple[ImageInputs, list[int]]:
+    """Of LLaVA-OneVision, 16 patches a tile: an image alone, 32 x 64 pixels, is its thumbnail and two tiles, whose rows
+    of 8 end with a newline token; several are a tile each, with one newline."""
+    one = len(grids) == 1
+    pixels = torch.randn(len(grids), 3 if one else 1, 3, IMAGE_SIDE, IMAGE_SIDE, generator=generator)
+    sizes = torch.tensor([[IMAGE_SIDE, 2 * IMAGE_SIDE]] * len(grids))
+    images = ImageInputs(pixels, image_sizes=sizes, batch_num_images=torch.tensor([len(grids)]))
+    return images, [16 + 4 * 9] if one else [17] * len(grids)
+
+
+ENCODERS = {"internvl": tiles, "gemma3": squares, "llava_onevision": anyres}

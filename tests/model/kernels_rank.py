@@ -19,7 +19,7 @@ from tests.random_models import Prompts
 from tests.student.checkpoint_rank import FP32
 from verl_vaopd.model import segments
 from verl_vaopd.model.kernels import KERNELS
-from verl_vaopd.model.packing import Row
+from verl_vaopd.model.row import Row
 from verl_vaopd.student.engine import StudentEngine
 
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from verl_vaopd.model.micro_batches import plan_micro_batches
-from verl_vaopd.model.packing import ImageInputs, Row, siblings
+from verl_vaopd.model.packing import siblings
+from verl_vaopd.model.row import Row
+from verl_vaopd.model.vision import ImageInputs
 
 
 def rows_of(prompts: list[tuple[int, list[int]]]) -> list[Row]:

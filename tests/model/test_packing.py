@@ -8,7 +8,8 @@ from tests.random_models import VOCAB_SIZE, Prompts, make_checkpoint, plain_logi
 from verl_vaopd.model.families import family_of
 from verl_vaopd.model.families.patch_grid import mrope_positions
 from verl_vaopd.model.forward import install_forward
-from verl_vaopd.model.packing import Row, collate, siblings
+from verl_vaopd.model.packing import collate, siblings
+from verl_vaopd.model.row import Row
 from verl_vaopd.student.engine import as_sampled
 
 

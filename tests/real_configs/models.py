@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from verl_vaopd.costs.published import QWEN3_VL_INSTRUCT
-from verl_vaopd.model.packing import ImageInputs
+from verl_vaopd.model.vision import ImageInputs
 
 IDS = 151669
 """Of the tokenizer; the head has 151,936 rows."""

@@ -18,7 +18,8 @@ from tests.real_configs.products import sum_in_float32
 from verl_vaopd.algorithm import fused_linear_reverse_kl, token_log_probs
 from verl_vaopd.model.families import family_of
 from verl_vaopd.model.forward import install_forward
-from verl_vaopd.model.packing import Row, collate
+from verl_vaopd.model.packing import collate
+from verl_vaopd.model.row import Row
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 

@@ -10,17 +10,19 @@ from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.engine.utils import postprocess_batch_func
 
-from verl_vaopd.model.families import family_of
+from verl_vaopd.model.families import family_of, layout_of
 from verl_vaopd.model.forward import install_forward
 from verl_vaopd.model.host import own_units, without_patches
 from verl_vaopd.model.kernels import resolve_attention
-from verl_vaopd.model.micro_batches import agreed_plan
-from verl_vaopd.model.packing import Row, collate
+from verl_vaopd.model.micro_batches import agreed_plan, plan_micro_batches
+from verl_vaopd.model.packing import collate
+from verl_vaopd.model.padded import check_padded, collate_padded, install_padded_forward, plan_padded
+from verl_vaopd.model.row import Row
 
 DEVICES = ["cuda", "npu", "cpu"]
 
 
-class PackedEngine(FSDPEngineWithLMHead):
+class VisionEngine(FSDPEngineWithLMHead):
     """What the student's and the teacher's engine share: module, micro-batches and one forward of rows."""
 
     views = 1  # under which each row runs in one forward
@@ -29,6 +31,7 @@ class PackedEngine(FSDPEngineWithLMHead):
         # The registry key of this engine is not a model type of the host: it loads what "language_model" loads.
         self.model_config.model_type = "language_model"
         kernel = self._resolve_attention()
+        layout = self.model_config.override_config.get("vaopd_layout", "auto")
         # The host would slice the inputs for sequence parallelism; this package's attention and packing do.
         ranks, self.ulysses_sequence_parallel_size = self.ulysses_sequence_parallel_size, 1
         with without_patches():
@@ -36,8 +39,14 @@ class PackedEngine(FSDPEngineWithLMHead):
         self.ulysses_sequence_parallel_size = ranks
         try:
             self.family = family_of(module.config)
+            self.layout = layout_of(self.family, layout)
+            check_padded(self.layout, self.model_config.override_config.get("attn_implementation", "auto"), ranks)
         except ValueError as error:
             raise ValueError(f"{self.model_config.path}: {error}") from error
+        if self.layout == "padded":
+            self.blank_row = self.family.blank_row(self.model_config.processor)
+            install_padded_forward(module)
+            return module
         heads = module.config.text_config.num_key_value_heads
         if heads % ranks:
             raise ValueError(
@@ -59,8 +68,9 @@ class PackedEngine(FSDPEngineWithLMHead):
         dtype = PrecisionType.to_dtype(precision.get("param_dtype", "bf16"))  # the host's default
         config = self.model_config.hf_config
         config._attn_implementation = "sdpa"
-        # The host writes overrides into the config, from where an export would take this one to machines that lack it.
-        vars(config).pop("attn_implementation", None)
+        # The host writes overrides into the config, from where an export would take these to other machines.
+        for name in ("attn_implementation", "vaopd_layout"):
+            vars(config).pop(name, None)
         return resolve_attention(asked, get_device_name(), dtype)
 
     def forward_backward_batch(self, data: TensorDict, loss_function, forward_only=False):
@@ -68,7 +78,8 @@ class PackedEngine(FSDPEngineWithLMHead):
         normalised by token counts (the token weights hold every normalisation)."""
         if tu.get_non_tensor_data(data, key="use_dynamic_bsz", default=True):
             budget = data["max_token_len_per_gpu"] * self.ulysses_sequence_parallel_size // self.views
-            plan = agreed_plan(rows_of(data, self.vision), budget, self.get_data_parallel_group())
+            planned = plan_padded if self.layout == "padded" else plan_micro_batches
+            plan = agreed_plan(rows_of(data, self.vision), budget, self.get_data_parallel_group(), planned)
         else:
             plan = torch.arange(len(data)).split(data["micro_batch_size_per_gpu"])
             plan = [indices.tolist() for indices in plan]
@@ -88,7 +99,10 @@ class PackedEngine(FSDPEngineWithLMHead):
 
     def run_rows(self, rows: list[Row], head_fn):
         """One forward over ``rows``. Returns the :class:`Batch` and what ``head_fn(batch, hidden, head)`` returns."""
-        batch = collate(rows, self.family, get_device_id(), self.ulysses_parallel_group)
+        if self.layout == "padded":
+            batch = collate_padded(rows, self.family, get_device_id(), self.blank_row)
+        else:
+            batch = collate(rows, self.family, get_device_id(), self.ulysses_parallel_group)
         dtype = self._autocast_dtype
         autocast = nullcontext() if dtype == torch.float32 else torch.autocast(get_device_name(), dtype=dtype)
         with autocast:

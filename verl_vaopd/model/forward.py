@@ -6,12 +6,12 @@ from types import MethodType
 import torch
 
 from verl_vaopd.model.attention import install_attention
-from verl_vaopd.model.families import Family
+from verl_vaopd.model.families import PackedFamily
 from verl_vaopd.model.segments import Segments
 from verl_vaopd.model.vision import VisionInputs
 
 
-def install_forward(module, family: Family, kernel: str = "sdpa") -> None:
+def install_forward(module, family: PackedFamily, kernel: str = "sdpa") -> None:
     """Give a model with a head (``...ForConditionalGeneration``) the forward :func:`run_on_response_rows`.
 
     To be called before FSDP wraps the module. The loss is computed inside the forward of ``lm_head``, where FSDP holds
@@ -35,7 +35,7 @@ def apply_to_head(self, hidden, head_fn):
 
 
 def run_on_response_rows(
-    family: Family, self, input_ids, position_ids, vision: VisionInputs, row_index, segments: Segments, head_fn
+    family: PackedFamily, self, input_ids, position_ids, vision: VisionInputs, row_index, segments: Segments, head_fn
 ):
     """Run the model once and hand the hidden states at ``row_index`` and the head to ``head_fn``.
 

@@ -2,7 +2,8 @@
 
 import torch
 
-from verl_vaopd.model.packing import Row, siblings
+from verl_vaopd.model.packing import siblings
+from verl_vaopd.model.row import Row
 
 
 def plan_micro_batches(rows: list[Row], budget: int, at_least: int = 1) -> list[list[int]]:
@@ -45,11 +46,11 @@ def plan_micro_batches(rows: list[Row], budget: int, at_least: int = 1) -> list[
     return plan
 
 
-def agreed_plan(rows: list[Row], budget: int, dp_group) -> list[list[int]]:
-    """:func:`plan_micro_batches` with as many micro-batches on every rank of ``dp_group`` (equally many rows each)."""
-    plan = plan_micro_batches(rows, budget)
+def agreed_plan(rows: list[Row], budget: int, dp_group, planned=plan_micro_batches) -> list[list[int]]:
+    """``planned(rows, budget)`` with as many micro-batches on every rank of ``dp_group`` (equally many rows each)."""
+    plan = planned(rows, budget)
     if torch.distributed.get_world_size(dp_group) == 1:
         return plan
     counts = [None] * torch.distributed.get_world_size(dp_group)
     torch.distributed.all_gather_object(counts, len(plan), group=dp_group)
-    return plan if max(counts) == len(plan) else plan_micro_batches(rows, budget, max(counts))
+    return plan if max(counts) == len(plan) else planned(rows, budget, max(counts))

@@ -8,22 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-from verl_vaopd.model.families import Family
+from verl_vaopd.model.families import PackedFamily
+from verl_vaopd.model.row import Row
 from verl_vaopd.model.segments import Segments
-from verl_vaopd.model.vision import ImageInputs, VisionInputs
-
-
-@dataclass
-class Row:
-    """One sequence to run: token ids [T], how many of its last tokens are the response, its images (None: text-only).
-
-    Rows that hold the *same* ImageInputs object share one pass of the vision tower, and, where their prompts are equal
-    too, one pass of the prompt.
-    """
-
-    input_ids: torch.Tensor
-    response_length: int
-    images: ImageInputs | None
+from verl_vaopd.model.vision import VisionInputs
 
 
 @dataclass
@@ -56,7 +44,16 @@ def siblings(rows: list[Row]) -> list[list[int]]:
     return list(groups.values())
 
 
-def collate(rows: list[Row], family: Family, device, group=None) -> Batch:
+def check_lengths(rows: list[Row]) -> None:
+    """Raises ValueError: no row, or a row whose response is empty or fills it."""
+    if not rows:
+        raise ValueError("a batch needs at least one row")
+    for index, row in enumerate(rows):
+        if not 0 < row.response_length < len(row.input_ids):
+            raise ValueError(f"row {index} has {len(row.input_ids)} tokens and a response of {row.response_length}")
+
+
+def collate(rows: list[Row], family: PackedFamily, device, group=None) -> Batch:
     """Lay rows out as one packed sequence [1, T] without padding; siblings share their prompt and its images.
 
     Args:
@@ -64,12 +61,7 @@ def collate(rows: list[Row], family: Family, device, group=None) -> Batch:
     Raises:
         ValueError: no row, a row whose response is empty or fills it, or image tokens and images that do not match.
     """
-    if not rows:
-        raise ValueError("a batch needs at least one row")
-    for index, row in enumerate(rows):
-        if not 0 < row.response_length < len(row.input_ids):
-            raise ValueError(f"row {index} has {len(row.input_ids)} tokens and a response of {row.response_length}")
-
+    check_lengths(rows)
     # Roots: prompts with their first response.
     groups = siblings(rows)
     root_of, tokens, positions, feature_index, unique, features = {}, [], [], [], {}, 0

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from verl_vaopd.model.families.family import Family
+    from verl_vaopd.model.families.packed_family import PackedFamily
+
+OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+"""What a processor returns for the text."""
 
 
 class ImageInputs:
@@ -22,6 +25,12 @@ class ImageInputs:
     def __init__(self, pixel_values: Tensor, image_grid_thw: Tensor | None = None, **others: Tensor):
         grid = {} if image_grid_thw is None else {"image_grid_thw": image_grid_thw}
         self.tensors = {"pixel_values": pixel_values, **grid, **others}
+
+    @classmethod
+    def of(cls, encoded) -> "ImageInputs":
+        """What ``encoded``, a processor's output for one prompt, holds of its images; pixels in float32."""
+        tensors = {name: value for name, value in encoded.items() if name not in OF_TEXT}
+        return cls(**{**tensors, "pixel_values": tensors["pixel_values"].float()})
 
     @property
     def pixel_values(self) -> Tensor:
@@ -44,7 +53,7 @@ class VisionInputs:
     """
 
     def __init__(
-        self, images: list[ImageInputs], at: Tensor, features: Tensor, family: "Family", rank: int, ranks: int
+        self, images: list[ImageInputs], at: Tensor, features: Tensor, family: "PackedFamily", rank: int, ranks: int
     ):
         blank = not images
         images = images or [family.blank()]

@@ -1,15 +1,18 @@
 """verl on a machine without an accelerator, found by verl through its ``verl.plugins`` entry point.
 
-verl imports this module in every process that imports verl. It does nothing unless ``VERL_PLATFORM=cpu``
-(``verl-vaopd train`` sets it when ``trainer.device=cpu``), so a GPU machine is left as it is; but on a Ray node of
-``verl_vaopd.launch.cluster`` it sees that Slurm's SIGTERM does not end the workers, shared memory is named after the
-run in any case, and ranks meet at the address that Ray's nodes know each other by.
+verl imports this module in every process that imports verl. Its platform is registered with ``VERL_PLATFORM=cpu``
+alone (``verl-vaopd train`` sets it when ``trainer.device=cpu``). On GPU machines too, processors of more families are
+found, shared memory is named after the run, and ranks meet at the address that Ray's nodes know each other by; on a
+Ray node of ``verl_vaopd.launch.cluster`` it sees that Slurm's SIGTERM does not end the workers.
 """
 
 import os
 
+from verl_vaopd.platform.processors import find_every_processor
 from verl_vaopd.platform.segments import SEGMENT_PREFIX, name_segments
 from verl_vaopd.platform.signals import HOLD_SIGTERM, hold_sigterm
+
+find_every_processor()
 
 if SEGMENT_PREFIX in os.environ:
     name_segments(os.environ[SEGMENT_PREFIX])

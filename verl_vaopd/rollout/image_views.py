@@ -10,12 +10,10 @@ import torch
 import transfer_queue as tq
 from PIL import Image
 
-from verl_vaopd.model.packing import ImageInputs
+from verl_vaopd.model.vision import ImageInputs
 
 PARTITION = "vision"
 PIXELS, DEGRADED, THUMBNAIL_FIELD = "pixel_values", "pixel_values_degraded", "thumbnail"
-OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
-"""What a processor returns for the text."""
 THUMBNAIL = 384
 
 
@@ -30,12 +28,6 @@ def budgeted(processor, data_config):
     return partial(processor, return_tensors="pt", **(data_config.mm_processor_kwargs or {}))
 
 
-def image_inputs(encoded) -> ImageInputs:
-    """What ``encoded``, a processor's output for one prompt, holds of its images; pixels in float32."""
-    tensors = {name: value for name, value in encoded.items() if name not in OF_TEXT}
-    return ImageInputs(**{**tensors, PIXELS: tensors[PIXELS].float()})
-
-
 def encode_views(text: str, images: list, processor, degrade=None) -> dict[str, torch.Tensor]:
     """Run the processor over the images as they are and, unless it is None, over ``degrade(image)``.
 
@@ -48,11 +40,11 @@ def encode_views(text: str, images: list, processor, degrade=None) -> dict[str, 
         ValueError: a degraded image became other tokens (Section 2.1: the visual token count must not change).
     """
     original = processor(text=[text], images=images)
-    views = {**image_inputs(original).tensors, THUMBNAIL_FIELD: thumbnail(images)}
+    views = {**ImageInputs.of(original).tensors, THUMBNAIL_FIELD: thumbnail(images)}
     if degrade is None:
         return views
     degraded = processor(text=[text], images=[degrade(image) for image in images])
-    pixels = image_inputs(degraded).tensors
+    pixels = ImageInputs.of(degraded).tensors
     others = [name for name in pixels if name != PIXELS]
     ids = original["input_ids"], degraded["input_ids"]
     if not torch.equal(*ids) or any(not torch.equal(views[name], pixels[name]) for name in others):

@@ -5,7 +5,7 @@ import verl.utils.tensordict_utils as tu
 from tensordict import TensorDict
 from transformers import Qwen3VLConfig
 
-from verl_vaopd.model.packing import ImageInputs
+from verl_vaopd.model.vision import ImageInputs
 
 LENGTHS = (7, 1, 9)  # response tokens of the siblings
 

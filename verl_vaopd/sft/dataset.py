@@ -5,7 +5,7 @@ from torch.utils.data import Dataset
 
 from verl_vaopd.answers.store import StoredAnswers
 from verl_vaopd.data.dataset import VisionDataset, images_of
-from verl_vaopd.rollout.image_views import image_inputs
+from verl_vaopd.model.vision import ImageInputs
 
 
 class RightAnswers(Dataset):
@@ -43,7 +43,7 @@ class RightAnswers(Dataset):
             text=[text], images=images or None, return_tensors="pt", **(self.budget if images else {})
         )
         answer = torch.tensor(self.answers.of(row_id, sample)["token_ids"])
-        vision = image_inputs(encoded).tensors if images else {}
+        vision = ImageInputs.of(encoded).tensors if images else {}
         return {
             "input_ids": torch.cat([encoded["input_ids"][0], answer]),
             "response_mask": torch.ones_like(answer),

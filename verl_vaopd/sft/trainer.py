@@ -21,7 +21,7 @@ from verl.workers.engine_workers import TrainingWorker
 
 import verl_vaopd.student.engine  # noqa: F401  (registers the engine)
 from verl_vaopd.methods.cot_sft import LogLikelihood
-from verl_vaopd.model.packing import ImageInputs
+from verl_vaopd.model.vision import ImageInputs
 from verl_vaopd.runlog.run_log import RunLog
 from verl_vaopd.runlog.time_left import TimeLeft
 

@@ -11,13 +11,13 @@ from verl.workers.rollout.utils import get_vision_placeholder_token_ids
 
 from verl_vaopd.methods.interface.distillation import Divergence
 from verl_vaopd.methods.interface.objective import Objective, Outcome, Responses
-from verl_vaopd.model.engine import DEVICES, PackedEngine, rows_of
+from verl_vaopd.model.engine import DEVICES, VisionEngine, rows_of
 from verl_vaopd.model.packing import Batch
 from verl_vaopd.student.checkpoint import ShardedCheckpoint
 
 
 @EngineRegistry.register(model_type="vaopd_student", backend=["fsdp2"], device=DEVICES)
-class StudentEngine(PackedEngine):
+class StudentEngine(VisionEngine):
     """Set by its worker: ``objective`` (methods/), ``vision`` and, for an objective of two views,
     ``second_view`` (prompt uid -> ImageInputs), ``vocab_size``, ``chunk_size``; for distillation ``teacher_head``
     [rows, Dt]."""

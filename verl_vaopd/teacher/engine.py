@@ -7,12 +7,12 @@ from verl.workers.engine.base import EngineRegistry
 
 from verl_vaopd.methods.interface.method import Method
 from verl_vaopd.methods.interface.scores import Views
-from verl_vaopd.model.engine import DEVICES, PackedEngine, rows_of
+from verl_vaopd.model.engine import DEVICES, VisionEngine, rows_of
 from verl_vaopd.model.packing import Batch
 
 
 @EngineRegistry.register(model_type="vaopd_teacher", backend=["fsdp2"], device=DEVICES)
-class TeacherEngine(PackedEngine):
+class TeacherEngine(VisionEngine):
     """Set by its worker: ``vision`` and ``degraded`` (prompt uid -> ImageInputs), ``vocab_size``, ``chunk_size``,
     ``method``, which says what is made of the views, and ``scores_only``."""
 

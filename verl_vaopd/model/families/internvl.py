@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from verl_vaopd.model.families.family import Family
+from verl_vaopd.model.families.packed_family import PackedFamily
 from verl_vaopd.model.vision import ImageInputs
 
 
-class InternVL(Family):
+class InternVL(PackedFamily):
     """Source: https://huggingface.co/docs/transformers/model_doc/internvl."""
 
     model_types = ("internvl",)

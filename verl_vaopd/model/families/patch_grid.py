@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from transformers.vision_utils import get_vision_cu_seqlens, get_vision_position_ids
 
-from verl_vaopd.model.families.family import Family
+from verl_vaopd.model.families.packed_family import PackedFamily
 from verl_vaopd.model.vision import ImageInputs
 
 
-class PatchGridFamily(Family):
+class PatchGridFamily(PackedFamily):
     """Their towers take ``image_grid_thw`` and their text models three axes of positions (M-RoPE)."""
 
     axes = 3
@@ -30,6 +30,12 @@ class PatchGridFamily(Family):
         return mrope_positions(
             input_ids, None if images is None else images.image_grid_thw, self.image_token_id, self.merge
         )
+
+    def model_arguments(self, input_ids: Tensor, images: list[ImageInputs]) -> dict[str, Tensor]:
+        """Without the kind of each token the models would take plain positions."""
+        return super().model_arguments(input_ids, images) | {
+            "mm_token_type_ids": (input_ids == self.image_token_id).long()
+        }
 
     def arguments(self, images: list[ImageInputs]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The grid and the sequence lengths stay in host memory: the tower splits its patches by them."""

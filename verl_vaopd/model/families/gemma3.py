@@ -1,0 +1,26 @@
+"""Gemma 3: tokens of an image see each other, most layers see a window."""
+
+import torch
+from torch import Tensor
+
+from verl_vaopd.model.families.family import Family
+from verl_vaopd.model.row import Row
+from verl_vaopd.model.vision import ImageInputs
+
+
+class Gemma3(Family):
+    """Source: https://huggingface.co/docs/transformers/model_doc/gemma3."""
+
+    model_types = ("gemma3",)
+
+    def model_arguments(self, input_ids: Tensor, images: list[ImageInputs]) -> dict[str, Tensor]:
+        """Without the kind of each token the model would be causal within an image."""
+        return super().model_arguments(input_ids, images) | {
+            "token_type_ids": (input_ids == self.image_token_id).long()
+        }
+
+    def blank_row(self, processor) -> Row:
+        vision = self.config.vision_config
+        pixels = torch.zeros(1, vision.num_channels, vision.image_size, vision.image_size)
+        ids = torch.tensor([0, *[self.image_token_id] * self.config.mm_tokens_per_image, 0])
+        return Row(ids, 1, ImageInputs(pixels))
