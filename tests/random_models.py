@@ -3,7 +3,7 @@
 import torch
 from transformers import AutoModelForImageTextToText
 
-from tests.random_configs import CONFIGS, IMAGE, IMAGE_SIDE, VISION_END, VISION_START
+from tests.random_configs import CONFIGS, IMAGE, IMAGE_SIDE, VIDEO, VISION_END, VISION_START
 from verl_vaopd.model.vision import ImageInputs
 
 VOCAB_SIZE = 100  # ids of the imagined tokenizer; 90 to 93 are the vision tokens
@@ -102,3 +102,13 @@ def anyres(grids, generator) -> tuple[ImageInputs, list[int]]:
 
 
 ENCODERS = {"internvl": tiles, "gemma3": squares, "llava_onevision": anyres}
+
+
+class BlankEncoder:
+    """In the place of LLaVA-OneVision's processor: one image alone."""
+
+    image_token, image_token_id, video_token_id = "<image>", IMAGE, VIDEO
+
+    def __call__(self, text, images, return_tensors):
+        inputs, (count,) = anyres([(4, 4)], torch.Generator().manual_seed(0))
+        return {"input_ids": torch.tensor([[0, *[IMAGE] * count]]), **inputs.tensors}

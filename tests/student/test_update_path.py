@@ -32,7 +32,11 @@ GKD_BY_VA = {
 OPD_AND_REWARD = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "opd", "reward_weight": 0.5}}
 VAOPD_AND_REWARD = {"response_lengths": [7, 1, 4, 9], "settings": {"reward_weight": 2.0}}
 GKD_AND_REWARD = {"response_lengths": [7, 1, 4, 9], "settings": {**GKD["settings"], "reward_weight": 0.5}}
-FAMILIES = ("qwen3_vl_moe", "qwen2_5_vl", "qwen2_vl", "glm4v", "internvl")
+FAMILIES = (
+    *("qwen3_vl_moe", "qwen2_5_vl", "qwen2_vl", "glm4v", "internvl"),
+    *("qwen3_5", "gemma3", "llava_onevision"),  # in the padded layout, the only one that fits
+)
+PADDED = {"attn_implementation": "sdpa", "vaopd_layout": "padded"}
 LEARNING_RATE = 0.3
 LARGE_VOCABULARY = 6000
 CASES = {
@@ -54,6 +58,10 @@ CASES = {
             **{"models": "large_", "vocab_size": LARGE_VOCABULARY},
         },
         **{name: {**MIXED, "micro_batch": None, "family": name, "models": f"{name}_"} for name in FAMILIES},
+        "padded": {**MIXED, "micro_batch": None, "override": PADDED},
+        "qwen2_5_vl, padded": {
+            **{**MIXED, "micro_batch": 3, "family": "qwen2_5_vl", "models": "qwen2_5_vl_", "override": PADDED},
+        },
         "papo, large vocabulary": {
             **{"response_lengths": [60] * 4, "settings": {"method": "papo"}, "micro_batch": 12},
             **{"models": "large_", "vocab_size": LARGE_VOCABULARY},
@@ -81,6 +89,7 @@ CASES = {
             f"{name}, 1 row": {**MIXED, "micro_batch": 1, "family": name, "models": f"{name}_", "checkpointing": True}
             for name in FAMILIES
         },
+        "padded, 1 row": {**MIXED, "micro_batch": 1, "override": PADDED, "checkpointing": True},
         "qwen2_5_vl, sequence parallel": {
             **{**MIXED, "micro_batch": None, "family": "qwen2_5_vl", "models": "qwen2_5_vl_", "sequence_ranks": 2},
         },
@@ -225,8 +234,11 @@ def test_gradients_equal_the_naive_ones(results, expected, world, name):
     assert got["tokens"] == 3 * sum(CASES[world][name]["response_lengths"])
     # A parameter that only the naive run leaves without gradient would be one that FSDP fills with zeros.
     assert set(wanted["gradients"]) <= set(got["gradients"])
+    largest = max(gradient.norm() for gradient in wanted["gradients"].values())
     for parameter, gradient in wanted["gradients"].items():
-        error = (got["gradients"][parameter] - gradient).norm() / gradient.norm().clamp(min=1e-12)
+        # A key's bias moves all scores of a query alike, so its gradient is 0, and what is found is rounding.
+        least = 1e-3 * largest if parameter.endswith("k_proj.bias") else 1e-12
+        error = (got["gradients"][parameter] - gradient).norm() / gradient.norm().clamp(min=least)
         assert error < 1e-5, f"{parameter}: relative error {error:.1e}"
 
 

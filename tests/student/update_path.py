@@ -18,7 +18,7 @@ from verl.trainer.config import CheckpointConfig
 from verl.workers.config import ActorConfig, FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
 from verl.workers.engine_workers import TrainingWorker
 
-from tests.random_models import VOCAB_SIZE, Prompts
+from tests.random_models import VOCAB_SIZE, BlankEncoder, Prompts
 from tests.student.update_path_settings import REWARDS, TEMPERATURE
 from tests.tracing import LargestTensor
 from verl_vaopd.methods import Step, method_of
@@ -48,6 +48,11 @@ def checkpoint(folder: str, model: str, case: dict) -> str:
     return f"{folder}/{case.get('models', '')}{case.get(model, model)}"
 
 
+def processor_of(case: dict) -> BlankEncoder | None:
+    """Where a family is asked for an image through its processor alone."""
+    return BlankEncoder() if case.get("family") == "llava_onevision" else None
+
+
 def build_student(folder: str, case: dict) -> StudentTrainingWorker:
     """The real worker; its optimiser, unless the case names one, is SGD, whose steps show the gradients as they are."""
     dtype = case.get("dtype", "fp32")
@@ -57,6 +62,7 @@ def build_student(folder: str, case: dict) -> StudentTrainingWorker:
             model_config=HFModelConfig(
                 path=checkpoint(folder, "student", case),
                 load_tokenizer=False,
+                processor=processor_of(case),
                 override_config=case.get("override", OVERRIDE),
                 use_remove_padding=True,
                 enable_gradient_checkpointing=case.get("checkpointing", False),
@@ -86,7 +92,12 @@ def build_student(folder: str, case: dict) -> StudentTrainingWorker:
 def build_teacher(folder: str, case: dict) -> TeacherEngine:
     path = checkpoint(folder, "teacher", case)
     config = TeacherConfig(path=path, dtype=case.get("dtype", "fp32")).engine_config()
-    model = HFModelConfig(path=path, load_tokenizer=False, override_config=case.get("override", OVERRIDE))
+    model = HFModelConfig(
+        path=path,
+        load_tokenizer=False,
+        processor=processor_of(case),
+        override_config=case.get("override", OVERRIDE),
+    )
     teacher = TeacherEngine(model, config, None, CheckpointConfig())
     teacher.initialize()
     return teacher
@@ -117,7 +128,7 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
     prompts = Prompts(response_lengths=case["response_lengths"], family=case.get("family", "qwen3_vl"))
     layout = {"use_dynamic_bsz": case["micro_batch"] is None, "micro_batch_size_per_gpu": case["micro_batch"] or 1}
     vocab_size = case.get("vocab_size", VOCAB_SIZE)
-    kind = json.dumps([case.get(name) for name in ("models", "dtype")])
+    kind = json.dumps([case.get(name) for name in ("models", "dtype", "override")])
     if kind not in teachers:
         teachers[kind] = build_teacher(folder, case)
     teacher = teachers[kind]
@@ -163,7 +174,9 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
 
     # Student.
     mini_batches = case.get("mini_batches", 1)
-    key = json.dumps([case.get(name) for name in ("models", "sequence_ranks", "checkpointing", "lr", "dtype")])
+    key = json.dumps(
+        [case.get(name) for name in ("models", "sequence_ranks", "checkpointing", "lr", "dtype", "override")]
+    )
     if key not in students:
         students[key] = build_student(folder, case)
     worker = students[key]
