@@ -7,7 +7,6 @@ import os
 from transformers import AutoConfig, AutoProcessor
 
 from verl_vaopd.costs.heads import check_heads
-from verl_vaopd.costs.shapes import ModelShape
 from verl_vaopd.model.families import family_of
 from verl_vaopd.model.head import local_checkpoint
 
@@ -77,7 +76,7 @@ def check_student_heads(path: str, tensor_parallel: int) -> None:
     Raises:
         ValueError: names the setting and the heads.
     """
-    check_heads(ModelShape.of(AutoConfig.from_pretrained(local_checkpoint(path))).text, tensor_parallel)
+    check_heads(AutoConfig.from_pretrained(local_checkpoint(path)).text_config, tensor_parallel)
 
 
 def eos_ids(path: str, config) -> set[int]:

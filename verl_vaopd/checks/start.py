@@ -25,6 +25,7 @@ def check(config, dry_run: bool = False) -> list[str]:
     from verl_vaopd.checks.answers import check_answers
     from verl_vaopd.checks.attention import kernels_of
     from verl_vaopd.checks.identity import MODEL_SETTINGS, check_models_of, checkpoint_to_resume, models_of
+    from verl_vaopd.checks.layouts import layouts_of, padded_words
     from verl_vaopd.checks.models import check_models, check_student_heads, model_type_of
     from verl_vaopd.checks.output import check_output
     from verl_vaopd.checks.rows import check_rows, image_limit, paths_of
@@ -35,6 +36,9 @@ def check(config, dry_run: bool = False) -> list[str]:
     models = {name: path for name, path in models_of(config, method).items() if path}
     missing = [f"{MODEL_SETTINGS[name]}: {path}" for name, path in models.items() if dry_run and not is_here(path)]
     processor = None if missing else check_models(*models.values())
+    here = {name: path for name, path in models.items() if is_here(path)}
+    for line in padded_words(layouts_of(config, here)):
+        print(line, flush=True)
     if is_here(models["student"]):
         check_student_heads(models["student"], config.actor_rollout_ref.rollout.tensor_model_parallel_size)
     second_view = method.second_view(random.Random(0), validate=False)

@@ -10,6 +10,7 @@ from verl_vaopd.settings.teacher import TeacherConfig
 from verl_vaopd.settings.values import is_number, is_whole, refuse
 
 SCORES = ("sampled", "distribution")
+LAYOUTS = ("auto", "packed", "padded")
 
 
 @dataclass
@@ -54,6 +55,10 @@ class VAOPDConfig:
     """How the degraded view is made (Section 2.1): ``pixelation``, ``gaussian_blur``, ``patch_masking``, ``blank``."""
     degradation_ratio: float = 0.10
     """Share that the degraded view keeps: of the resolution, or of the patches."""
+    layout: str = "auto"
+    """How rows are laid out in teacher and student: ``packed`` (siblings share their prompt and its images; nothing is
+    padded), ``padded`` (slower, as exact; for models that ``packed`` does not fit), ``auto``: the faster that fits. See
+    docs/models.md."""
     chunk_size: int | None = None
     """Response tokens whose logits are alive at a time; null: chosen from the vocabulary size."""
     seed_rollouts: bool = False
@@ -107,7 +112,12 @@ class VAOPDConfig:
         for name in ("high_fraction", "high_weight", "mask_fraction"):
             value = getattr(self, name)
             refuse(not is_number(value) or not 0 < value < 1, name, value, "a number between 0 and 1, exclusive")
-        for name, known in (("degradation", DEGRADATIONS), ("score", SCORES), ("mask_tokens", MASKED_TOKENS)):
+        for name, known in (
+            ("degradation", DEGRADATIONS),
+            ("score", SCORES),
+            ("mask_tokens", MASKED_TOKENS),
+            ("layout", LAYOUTS),
+        ):
             value = getattr(self, name)
             refuse(not isinstance(value, str) or value not in known, name, value, f"one of {', '.join(known)}")
         seed = self.mask_seed

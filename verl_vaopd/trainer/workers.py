@@ -98,7 +98,7 @@ class TeacherWorker(TrainingWorker):
                 model_config=HFModelConfig(
                     path=teacher.path,
                     enable_gradient_checkpointing=False,
-                    override_config=dict(teacher.override_config),
+                    override_config={**teacher.override_config, "vaopd_layout": config.layout},
                 ),
                 engine_config=teacher.engine_config(),
                 optimizer_config=None,
@@ -148,6 +148,7 @@ class VAOPDWorker(ActorRolloutRefWorker):
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self):
+        self.config.model.override_config.vaopd_layout = self.config.vaopd.layout  # the engine takes it back out
         super().init_model()
         self.rollout.zmq_handle = private_socket(self.rollout.zmq_handle)  # as in rollout.weight_socket
         config: VAOPDConfig = omega_conf_to_dataclass(self.config.vaopd)

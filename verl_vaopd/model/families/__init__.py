@@ -13,11 +13,10 @@ from verl_vaopd.model.families.qwen2_vl import Qwen2VL
 from verl_vaopd.model.families.qwen3_5 import Qwen3_5
 from verl_vaopd.model.families.qwen3_vl import Qwen3VL
 
-__all__ = ["FAMILIES", "LAYOUTS", "Family", "PackedFamily", "family_of", "layout_of"]
+__all__ = ["FAMILIES", "Family", "PackedFamily", "family_of", "layout_of"]
 
 FAMILIES: tuple[type[Family], ...] = (Qwen3VL, Qwen2_5VL, Qwen2VL, Glm4V, InternVL, Qwen3_5, Gemma3, LlavaOnevision)
 BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
-LAYOUTS = ("packed", "padded")
 
 
 def family_of(config) -> Family:

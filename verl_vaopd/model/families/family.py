@@ -18,11 +18,13 @@ class Family:
     """Made from a model's config. As it is, it fits every model of images and text whose own forward this package can
     run on right-padded rows; what is special is said by a class in a file of its own.
 
-    Class attributes: ``model_types``, as in ``config.json``; ``layouts`` that fit, the fastest first.
+    Class attributes: ``model_types``, as in ``config.json``; ``layouts`` that fit, the fastest first; ``wrong_on_cpu``:
+    why vLLM's CPU backend does not sample what a student of this family says, if it does not.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
     layouts: tuple[str, ...] = ("padded",)
+    wrong_on_cpu: ClassVar[str | None] = None
 
     def __init__(self, config):
         """Raises ValueError: the head's logits are not hidden states times weights alone."""
