@@ -42,9 +42,9 @@ def test_the_interface_is_the_one_that_has_the_address(monkeypatch):
 def test_workers_of_any_ray_cluster_meet_at_rays_address(set_already):
     """The plugin is what verl imports in every worker; gloo itself would take the address of the host's name."""
     code = """if True:
-        import os, types, sys
-        ray = sys.modules["ray"] = types.ModuleType("ray")
-        ray.util = types.SimpleNamespace(get_node_ip_address=lambda: "127.0.0.1")
+        import os
+        import ray
+        ray.util.get_node_ip_address = lambda: "127.0.0.1"
         import verl_vaopd.platform.plugin
         print(os.environ["GLOO_SOCKET_IFNAME"], os.environ.get("NCCL_SOCKET_IFNAME"))
     """

@@ -15,6 +15,9 @@ def check_output(config, steps: int) -> None:
     Raises:
         ValueError: names the setting, the folder, and what to mend.
     """
+    from verl_vaopd.costs.shapes import FP32
+    from verl_vaopd.model.head import local_checkpoint
+    from verl_vaopd.model.safe_weights import count_weights
     from verl_vaopd.planning.checkpoints import checkpoint_bytes, kept_at_most
     from verl_vaopd.planning.recipe import model_shape
 
@@ -26,7 +29,11 @@ def check_output(config, steps: int) -> None:
         return
     saves = math.ceil(steps / trainer.save_freq) if trainer.save_freq > 0 else 1  # one when asked to stop
     kept = kept_at_most(saves, trainer.max_actor_ckpt_to_keep)
-    each = checkpoint_bytes(model_shape(config.actor_rollout_ref.model.path))
+    path = config.actor_rollout_ref.model.path
+    try:
+        each = checkpoint_bytes(model_shape(path))
+    except ValueError:  # a family that cannot be planned
+        each = 4 * FP32 * count_weights(local_checkpoint(path))
     there = Path(trainer.default_local_dir)
     held = sum(file.stat().st_size for file in there.rglob("*") if file.is_file())
     free = shutil.disk_usage(existing_folder(there)).free

@@ -1,6 +1,7 @@
 """Weights come in safetensors format: a pickle can run code when it is read."""
 
 import json
+import math
 import os
 
 
@@ -30,6 +31,18 @@ def require_safetensors(folder: str) -> None:
         named = {os.path.basename(single)}
     for name in sorted(named):
         _require_whole(os.path.join(folder, name))
+
+
+def count_weights(folder: str) -> int:
+    """Numbers in all safetensors files of a checkpoint, from their headers alone."""
+    files = [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".safetensors")]
+    shapes = [entry["shape"] for path in files for name, entry in _header(path).items() if name != "__metadata__"]
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def _header(path: str) -> dict:
+    with open(path, "rb") as f:
+        return json.loads(f.read(int.from_bytes(f.read(8), "little")))
 
 
 def _require_whole(path: str) -> None:

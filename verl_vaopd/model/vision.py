@@ -3,13 +3,8 @@
 Left to itself the tower reads the images' sizes back from the device, in every layer anew.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from verl_vaopd.model.families.packed_family import PackedFamily
 
 OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 """What a processor returns for the text."""
@@ -42,7 +37,7 @@ class ImageInputs:
 
 
 class VisionInputs:
-    """The unique images of a sequence, on its device, and where their features go.
+    """The unique images of a sequence, on its device, and where their features go. ``family``: a ``PackedFamily``.
 
     pixel_values: of all of them; arguments: what else the tower's forward takes.
     at: [image tokens] positions in the sequence, or None: no image, the tower's pass over a blank one has no weight;
@@ -52,9 +47,7 @@ class VisionInputs:
     No dataclass: FSDP2 would cast the tower's arguments, as it casts a layer's other arguments.
     """
 
-    def __init__(
-        self, images: list[ImageInputs], at: Tensor, features: Tensor, family: "PackedFamily", rank: int, ranks: int
-    ):
+    def __init__(self, images: list[ImageInputs], at: Tensor, features: Tensor, family, rank: int, ranks: int):
         blank = not images
         images = images or [family.blank()]
         self.pixel_values = torch.cat([each.pixel_values for each in images])

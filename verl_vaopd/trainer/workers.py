@@ -4,6 +4,7 @@ import os
 
 import torch
 import torch.distributed
+from omegaconf import open_dict
 from tensordict import TensorDict
 from verl.single_controller.base.decorator import Dispatch, make_nd_compute_dataproto_dispatch_fn, register
 from verl.utils import tensordict_utils as tu
@@ -148,7 +149,8 @@ class VAOPDWorker(ActorRolloutRefWorker):
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self):
-        self.config.model.override_config.vaopd_layout = self.config.vaopd.layout  # the engine takes it back out
+        with open_dict(self.config.model.override_config) as overrides:
+            overrides.vaopd_layout = self.config.vaopd.layout  # the engine takes it back out
         super().init_model()
         self.rollout.zmq_handle = private_socket(self.rollout.zmq_handle)  # as in rollout.weight_socket
         config: VAOPDConfig = omega_conf_to_dataclass(self.config.vaopd)
