@@ -24,7 +24,15 @@ GPU_RECIPES = {
     "vaopd_8b_2b_geo3k": ("Qwen/Qwen3-VL-8B-Instruct", "geometry3k"),
     "vaopd_32b_2b_geo3k": ("Qwen/Qwen3-VL-32B-Instruct", "geometry3k"),
     "vaopd_8b_2b_virl39k": ("Qwen/Qwen3-VL-8B-Instruct", "virl39k"),
+    "vaopd_30ba3b_2b_geo3k": ("Qwen/Qwen3-VL-30B-A3B-Instruct", "geometry3k"),
+    "vaopd_235ba22b_8b_geo3k": ("Qwen/Qwen3-VL-235B-A22B-Instruct", "geometry3k"),
+    "vaopd_7b_3b_qwen2_5_geo3k": ("Qwen/Qwen2.5-VL-7B-Instruct", "geometry3k"),
 }
+STUDENTS = {
+    "vaopd_235ba22b_8b_geo3k": "Qwen/Qwen3-VL-8B-Instruct",
+    "vaopd_7b_3b_qwen2_5_geo3k": "Qwen/Qwen2.5-VL-3B-Instruct",
+}
+"""Others than the paper's."""
 
 
 def arguments(name: str, *overrides, **env) -> list[str]:
@@ -190,7 +198,8 @@ def test_gpu_recipe_has_the_papers_settings(name, monkeypatch, tmp_path):
         config.data,
         config.vaopd,
     )
-    assert config.actor_rollout_ref.model.path == "Qwen/Qwen3-VL-2B-Instruct" and vaopd.teacher.path == teacher
+    student = STUDENTS.get(name, "Qwen/Qwen3-VL-2B-Instruct")
+    assert config.actor_rollout_ref.model.path == student and vaopd.teacher.path == teacher
     assert data.train_files == str(tmp_path / "data" / dataset / "train.parquet")
     assert data.val_files == str(tmp_path / "data" / dataset / "validation.parquet")
     assert (rollout.n, rollout.temperature, rollout.top_p, data.max_response_length) == (4, 0.7, 0.95, 4096)
@@ -207,7 +216,8 @@ def test_gpu_recipe_has_the_papers_settings(name, monkeypatch, tmp_path):
     assert config.trainer.save_freq == config.trainer.test_freq  # the best checkpoint is chosen by validation,
     held_out = rollout.val_kwargs  # which is avg@8
     assert (held_out.n, held_out.temperature, held_out.top_p, held_out.do_sample) == (8, 1.0, 1.0, True)
-    assert (config.trainer.nnodes, config.trainer.n_gpus_per_node, config.trainer.resume_mode) == (1, 8, "auto")
+    nodes = 2 if "235b" in name else 1
+    assert (config.trainer.nnodes, config.trainer.n_gpus_per_node, config.trainer.resume_mode) == (nodes, 8, "auto")
     assert config.trainer.experiment_name == name and Path(vaopd.output_dir).name == name
 
 

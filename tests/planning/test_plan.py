@@ -13,6 +13,11 @@ from verl_vaopd.planning.checkpoints import checkpoint_bytes, kept_at_most
 from verl_vaopd.planning.recipe import composed, model_shape, settings
 
 GPU_RECIPES = ("vaopd_4b_2b_geo3k", "vaopd_8b_2b_geo3k", "vaopd_32b_2b_geo3k", "vaopd_8b_2b_virl39k")
+OTHER_FAMILIES = {
+    "vaopd_30ba3b_2b_geo3k": "31.1 B to 2.1 B parameters, 8 x A100",
+    "vaopd_235ba22b_8b_geo3k": "235.7 B to 8.8 B parameters, 16 x A100-80GB SXM on 2 nodes",
+    "vaopd_7b_3b_qwen2_5_geo3k": "8.3 B to 3.8 B parameters, 8 x A100",
+}
 
 
 def test_a_checkpoint_has_weights_states_and_the_exported_model():
@@ -38,6 +43,18 @@ def test_gpu_recipes_fit_eight_a100(name, capsys):
         assert f"\n  {phase} " in shown
     steps = 655 if "geo3k" in name else 12145  # 5 * (2101 // 16), 5 * (38870 // 16)
     assert f"{steps:,} steps" in shown and "3 checkpoints of 34 GB" in shown and "It fits." in shown
+
+
+@pytest.mark.parametrize("name, says", OTHER_FAMILIES.items())
+def test_recipes_of_other_families_fit(name, says, capsys):
+    assert main([name]) == 0
+    shown = capsys.readouterr().out
+    assert says in shown and "It fits." in shown and "655 steps" in shown
+
+
+def test_the_235b_teacher_does_not_fit_beside_vllm(capsys):
+    assert main(["vaopd_235ba22b_8b_geo3k", "vaopd.teacher.param_offload=false"]) == 1
+    assert "generation needs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -74,7 +91,7 @@ def test_the_32b_teacher_on_two_gpus_needs_its_offload(capsys):
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        (["vaopd_9b"], "no recipe vaopd_9b; there are vaopd_32b_2b_geo3k"),
+        (["vaopd_9b"], "no recipe vaopd_9b; there are vaopd_235ba22b_8b_geo3k, "),
         (["vaopd_8b_2b_geo3k", "vaopd.nothing=1"], "vaopd.nothing"),
         (["vaopd_8b_2b_geo3k", "--gpus", "0"], "--gpus 0"),
         (
@@ -97,6 +114,7 @@ def test_shapes_come_from_the_config_of_a_local_model(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert model_shape(str(tmp_path)).text.num_hidden_layers == 3
     assert model_shape("Qwen/Qwen3-VL-4B-Instruct") == ModelShape.of(QWEN3_VL_INSTRUCT["4B"])
+    assert model_shape("Qwen/Qwen2.5-VL-3B-Instruct").vision.fullatt_block_indexes == (7, 15, 23, 31)
     with pytest.raises(ValueError, match="config.json cannot be read"):
         model_shape(str(tmp_path / ".."))
 

@@ -26,7 +26,8 @@ def prefill(step: Counts) -> Phase:
 def decode(step: Counts) -> Phase:
     """ceil(N / g) sequences, one of them the longest: as many decoding steps as it has tokens.
 
-    Each step reads the decoder's and the head's weights once; each token reads the keys and values it attends to.
+    Each step reads the decoder's and the head's weights once, of experts those that its sequences meet
+    (:meth:`ExpertsTextShape.touched`); each token reads the keys and values it attends to.
     """
     load, text = step.workload, step.student.text
     count = math.ceil(load.count / step.gpus)
@@ -35,10 +36,12 @@ def decode(step: Counts) -> Phase:
     read = step.student.total - step.student.parameters["vision"]
     if not step.student.tied:
         read -= step.student.parameters["embedding"]  # one row of it per token
+    together = load.other_length if count > 1 else 0  # steps of all sequences; after them one is left
+    unread = together * text.unread(count) + (load.response_longest - together) * text.unread(1)
     return Phase(
         "generation: decode",
         flops=tokens * (text.linear_flops + text.head_flops) + pairs * text.score_flops,
-        hbm=load.response_longest * BF16 * read + pairs * text.kv_bytes,
+        hbm=BF16 * (load.response_longest * read - unread) + pairs * text.kv_bytes,
         latency=load.response_longest * step.assumptions.decode_latency,
         memory=generating(step),
     )

@@ -52,17 +52,23 @@ def layer_backward(text: TextShape) -> int:
 
 def layer_forward(text: TextShape) -> int:
     """Per token, without gradient: embeddings, a layer's input, a copy of it with the image's features, residual and
-    norm, and 6 i of the MLP."""
-    return 10 * text.hidden_size + 6 * text.intermediate_size
+    norm, and what the MLP holds (6 i where it is dense)."""
+    return 10 * text.hidden_size + text.mlp_forward_bytes
 
 
 def block_saved(vision: VisionShape) -> int:
-    """Per patch: two norms of 2 h and their inputs, q, k, v, both rotated, attention's result twice, 4 i of the MLP."""
+    """Per patch: two norms of 2 h and their inputs, q, k, v, both rotated, attention's result twice, 4 i of the MLP.
+    Of a gated one: two norms of 8 h and 8 i, as in the decoder."""
+    if vision.mlp_matrices == 3:
+        return 30 * vision.hidden_size + 8 * vision.intermediate_size
     return 22 * vision.hidden_size + 4 * vision.intermediate_size
 
 
 def block_backward(vision: VisionShape) -> int:
-    """Per patch: the most while a block is run again and walked back, its input not counted."""
+    """Per patch: the most while a block is run again and walked back, its input not counted; gated: as in the decoder,
+    beside the saved 2 h and 4 i of gradients."""
+    if vision.mlp_matrices == 3:
+        return block_saved(vision) + 2 * vision.hidden_size + 4 * vision.intermediate_size
     return 20 * vision.hidden_size + 6 * vision.intermediate_size
 
 

@@ -2,14 +2,13 @@
 
 import json
 import os
-import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 from verl_vaopd.costs.assumptions import VA_OPD, Assumptions
 from verl_vaopd.costs.devices import Device
-from verl_vaopd.costs.published import QWEN3_VL_INSTRUCT
+from verl_vaopd.costs.published import PUBLISHED
 from verl_vaopd.costs.shapes import ModelShape
 from verl_vaopd.costs.step import Step
 from verl_vaopd.costs.workload import Workload
@@ -44,10 +43,10 @@ def composed(recipe: str, overrides: list[str], **env: str):
 
 
 def model_shape(path: str) -> ModelShape:
-    """Shape of a checkpoint: from its folder, the hub's cache, what is built in (Qwen3-VL-*-Instruct), or the hub.
+    """Shape of a checkpoint: from its folder, the hub's cache, what is built in (costs/published.py), or the hub.
 
     Raises:
-        ValueError: no config to be had, or not one of a Qwen3-VL model.
+        ValueError: no config to be had, or one of a model that has no plan.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError
@@ -55,12 +54,11 @@ def model_shape(path: str) -> ModelShape:
 
     if os.path.isdir(path):
         return _read(os.path.join(path, "config.json"))
-    built_in = re.fullmatch(r"Qwen/Qwen3-VL-(\w+)-Instruct", path)
     try:
         return _read(hf_hub_download(path, "config.json", local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
-        if built_in and built_in[1] in QWEN3_VL_INSTRUCT:
-            return ModelShape.of(QWEN3_VL_INSTRUCT[built_in[1]])
+        if path in PUBLISHED:
+            return ModelShape.of(PUBLISHED[path])
     try:
         return _read(hf_hub_download(path, "config.json"))
     except (OSError, HFValidationError, ValueError) as error:
