@@ -100,6 +100,10 @@ def test_the_32b_teacher_on_two_gpus_needs_its_offload(capsys):
         ),
         (["vaopd_8b_2b_geo3k", "data.train_files=elsewhere.parquet"], "its size not known"),
         (["vaopd_8b_2b_geo3k", "vaopd.teacher.path=nobody/model"], "nobody/model is no folder here"),
+        (
+            ["vaopd_8b_2b_geo3k", "actor_rollout_ref.model.path=Qwen/Qwen3-VL-30B-A3B-Instruct"],
+            "a student with experts has no plan",
+        ),
     ],
 )
 def test_what_cannot_be_planned_is_named(arguments, says, capsys, monkeypatch):

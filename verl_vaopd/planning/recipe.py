@@ -11,6 +11,7 @@ from verl_vaopd.costs.devices import Device
 from verl_vaopd.costs.published import PUBLISHED
 from verl_vaopd.costs.shapes import ModelShape
 from verl_vaopd.costs.step import Step
+from verl_vaopd.costs.text import ExpertsTextShape
 from verl_vaopd.costs.workload import Workload
 from verl_vaopd.methods import method_of
 from verl_vaopd.planning.memory import Settings
@@ -98,7 +99,11 @@ def held_out_problems(config) -> int:
 
 
 def settings(config) -> Settings:
-    """What decides memory."""
+    """What decides memory.
+
+    Raises:
+        ValueError: a model that has no plan, or a student with experts.
+    """
     import torch
 
     from verl_vaopd.algorithm import default_chunk_size
@@ -110,6 +115,9 @@ def settings(config) -> Settings:
     colocated = teacher.placement == "colocated"
     longest = data.max_prompt_length + data.max_response_length
     student = model_shape(config.actor_rollout_ref.model.path)
+    if isinstance(student.text, ExpertsTextShape):
+        path = config.actor_rollout_ref.model.path
+        raise ValueError(f"actor_rollout_ref.model.path={path}: a student with experts has no plan; a teacher has")
     if actor.use_dynamic_bsz:
         student_tokens = actor.ppo_max_token_len_per_gpu
     else:
