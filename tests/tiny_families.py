@@ -1,5 +1,6 @@
 """Untrained checkpoints of other families with tokenizer and processor, as the whole stack and vLLM read them."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from transformers import (
 
 from tests.random_configs import CONFIGS, IMAGE_SIDE
 from verl_vaopd.tiny.processor import MAX_PIXELS, MIN_PIXELS, make_processor
-from verl_vaopd.tiny.tokenizer import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TURN, IMAGE, VIDEO, make_tokenizer
+from verl_vaopd.tiny.tokenizer import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TURN, IMAGE, make_tokenizer
 
 PATCHES = dict(patch_size=8, merge_size=2, temporal_patch_size=2)
 
@@ -38,12 +39,12 @@ def internvl_processor() -> InternVLProcessor:
         "start_image_token": "<img>",
         "end_image_token": "</img>",
         "context_image_token": "<IMG_CONTEXT>",
-        "video_token": VIDEO,
+        "video_token": "<video>",  # vLLM takes it for a regular expression, so no "|"
     }
-    made = make_tokenizer()
+    bpe = json.loads(make_tokenizer().backend_tokenizer.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
-        vocab=made.backend_tokenizer_vocab if hasattr(made, "backend_tokenizer_vocab") else made_vocab(made),
-        merges=made_merges(made),
+        vocab=bpe["vocab"],
+        merges=[tuple(merge) for merge in bpe["merges"]],
         unk_token=END_OF_TEXT,
         eos_token=END_OF_TURN,
         pad_token=END_OF_TEXT,
@@ -62,20 +63,6 @@ def internvl_processor() -> InternVLProcessor:
         image_seq_length=4,
         chat_template=template,
     )
-
-
-def made_model(tokenizer) -> dict:
-    import json
-
-    return json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-
-
-def made_vocab(tokenizer) -> dict:
-    return made_model(tokenizer)["vocab"]
-
-
-def made_merges(tokenizer) -> list[tuple]:
-    return [tuple(merge) for merge in made_model(tokenizer)["merges"]]
 
 
 PROCESSORS = {
