@@ -15,6 +15,7 @@ from transformers import Qwen3VLForConditionalGeneration
 from tests.random_models import VOCAB_SIZE, Prompts, make_checkpoint, plain_logits
 from tests.stack import run_ranks
 from tests.student.update_path_settings import REWARDS, TEMPERATURE
+from verl_vaopd.student.frozen import part_of
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +49,8 @@ CASES = {
         "gkd": {**GKD, "micro_batch": 3},
         "vaopd and reward": {**VAOPD_AND_REWARD, "micro_batch": None},
         "papo": {**PAPO, "micro_batch": None, "checkpointing": True},
+        "frozen tower": {**MIXED, "micro_batch": 3, "freeze": ["vision", "merger"], "checkpointing": True},
+        "frozen language": {**MIXED, "micro_batch": None, "freeze": ["language"]},
         "bf16": {**MIXED, "micro_batch": None, "dtype": "bf16"},
         "large vocabulary": {
             **{"response_lengths": [60] * 4, "settings": {}, "micro_batch": 12},
@@ -75,6 +78,8 @@ CASES = {
         "grpo, sequence parallel": {**GRPO, "micro_batch": None, "sequence_ranks": 2},
         "sequence parallel": {**MIXED, "micro_batch": None, "sequence_ranks": 2},
         "sequence parallel, 1 row": {**MIXED, "micro_batch": 1, "sequence_ranks": 2},
+        "frozen vision": {**MIXED, "micro_batch": 3, "freeze": ["vision"]},
+        "frozen head": {**MIXED, "micro_batch": None, "freeze": ["head"]},
         "3 mini-batches": {**MIXED, "micro_batch": None, "mini_batches": 3, "lr": LEARNING_RATE},
     },
 }
@@ -209,9 +214,18 @@ def results(folder):
 
 @pytest.mark.parametrize("world, name", RUNS)
 def test_gradients_equal_the_naive_ones(results, expected, world, name):
-    wanted, got = expected(CASES[world][name]), results[world][name]
+    wanted, got = dict(expected(CASES[world][name])), results[world][name]
     assert got["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
     assert got["tokens"] == 3 * sum(CASES[world][name]["response_lengths"])
+    frozen = CASES[world][name].get("freeze", [])
+    if frozen:  # the head is tied to the embedding, which is frozen with either
+        tied = ["model.language_model.embed_tokens.weight"] if {"language", "head"} & set(frozen) else []
+        wanted["gradients"] = {
+            parameter: gradient
+            for parameter, gradient in wanted["gradients"].items()
+            if part_of(parameter) not in frozen and parameter not in tied
+        }
+        assert set(got["gradients"]) == set(wanted["gradients"]) != set()
     # A parameter that only the naive run leaves without gradient would be one that FSDP fills with zeros.
     assert set(wanted["gradients"]) <= set(got["gradients"])
     for parameter, gradient in wanted["gradients"].items():
@@ -268,6 +282,12 @@ def test_no_tensor_of_response_tokens_by_vocabulary_is_made(results):
     # wrong; the teacher's, under two views, would be twice that.
     assert 0 < largest["student"] < tokens * LARGE_VOCABULARY / 3
     assert 0 < largest["teacher"] < tokens * LARGE_VOCABULARY / 3
+
+
+def test_a_frozen_tower_runs_without_a_graph(results):
+    """So nothing of it is kept for a backward; what the merger needs is, where that is trained."""
+    graphs = {name: results[world][name]["tower_has_graph"] for world, name in RUNS}
+    assert not graphs.pop("frozen tower") and all(graphs.values())
 
 
 def test_text_only_rows_have_no_visual_advantage(results):
