@@ -14,12 +14,13 @@ os.environ["VERL_PLATFORM"] = "cpu"
 
 import verl.utils.tensordict_utils as tu
 from omegaconf import OmegaConf
+from torch.distributed.tensor import distribute_tensor
 from verl.trainer.config import CheckpointConfig
 from verl.workers.config import ActorConfig, FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
 from verl.workers.engine_workers import TrainingWorker
 
 from tests.random_models import VOCAB_SIZE, Prompts
-from tests.student.update_path_settings import REWARDS, TEMPERATURE
+from tests.student.update_path_settings import REWARDS, TEMPERATURE, adapter_values
 from tests.tracing import LargestTensor
 from verl_vaopd.methods import Step, method_of
 from verl_vaopd.methods.interface.checked import checked
@@ -37,7 +38,7 @@ HOST = OmegaConf.create(  # verl's settings that a policy gradient goes by
         "algorithm": {"norm_adv_by_std_in_grpo": True},
     }
 )
-STUDENTS = ("models", "sequence_ranks", "checkpointing", "lr", "dtype", "freeze")
+STUDENTS = ("models", "sequence_ranks", "checkpointing", "lr", "dtype", "freeze", "student", "lora")
 """What of a case makes another student."""
 OVERRIDE = {"attn_implementation": "sdpa"}
 
@@ -62,6 +63,7 @@ def build_student(folder: str, case: dict) -> StudentTrainingWorker:
                 override_config=case.get("override", OVERRIDE),
                 use_remove_padding=True,
                 enable_gradient_checkpointing=case.get("checkpointing", False),
+                **case.get("lora", {}),
             ),
             engine_config=FSDPEngineConfig(
                 strategy="fsdp2",
@@ -82,6 +84,9 @@ def build_student(folder: str, case: dict) -> StudentTrainingWorker:
         frozen=tuple(case.get("freeze", ())),
     )
     worker.reset()
+    with torch.no_grad():
+        for parameter, values in adapter_values(worker.engine.module.named_parameters()):
+            parameter.copy_(distribute_tensor(values, parameter.device_mesh, parameter.placements))
     worker.set_loss_fn(lambda *args, **kwargs: None)  # the host asks for one; the engine has its own
     return worker
 
