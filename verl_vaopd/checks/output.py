@@ -16,7 +16,7 @@ def check_output(config, steps: int) -> None:
         ValueError: names the setting, the folder, and what to mend.
     """
     from verl_vaopd.planning.checkpoints import checkpoint_bytes, kept_at_most
-    from verl_vaopd.planning.recipe import model_shape
+    from verl_vaopd.planning.recipe import learns_of, model_shape
 
     trainer = config.trainer
     folders = {"vaopd.output_dir": config.vaopd.output_dir, "trainer.default_local_dir": trainer.default_local_dir}
@@ -26,7 +26,8 @@ def check_output(config, steps: int) -> None:
         return
     saves = math.ceil(steps / trainer.save_freq) if trainer.save_freq > 0 else 1  # one when asked to stop
     kept = kept_at_most(saves, trainer.max_actor_ckpt_to_keep)
-    each = checkpoint_bytes(model_shape(config.actor_rollout_ref.model.path))
+    student = model_shape(config.actor_rollout_ref.model.path)
+    each = checkpoint_bytes(student, learns_of(config, student))
     there = Path(trainer.default_local_dir)
     held = sum(file.stat().st_size for file in there.rglob("*") if file.is_file())
     free = shutil.disk_usage(existing_folder(there)).free
