@@ -3,7 +3,6 @@
 import os
 
 import torch
-from accelerate import init_empty_weights
 from peft import LoraConfig
 from safetensors.torch import save_file
 from transformers import AutoModelForImageTextToText, GenerationConfig
@@ -15,7 +14,7 @@ ADAPTER_FOLDER = "adapter"
 
 def write_merged(folder: str, config, weights: dict[str, torch.Tensor]) -> None:
     """Write ``weights``, by name in memory, as the model of ``config``; generation config as ``folder`` has it."""
-    with init_empty_weights():
+    with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(
             config, dtype=torch.bfloat16
         )  # as the host's config.json has it
