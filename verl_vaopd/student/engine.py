@@ -1,5 +1,6 @@
 """FSDP student engine: minimises its method's objective, a weighted sum over response tokens."""
 
+import os
 from dataclasses import replace
 
 import torch
@@ -56,9 +57,9 @@ class StudentEngine(PackedQwen3VLEngine):
             processing_class=self.model_config.get_processor(),
             checkpoint_config=self.checkpoint_config,
         )
-        self.checkpoint_manager.trained = Trained(
-            self.model_config.path, list(self.frozen), lora_settings(self.model_config)
-        )
+        path = self.model_config.path
+        base = os.path.abspath(path) if os.path.isdir(path) else path
+        self.checkpoint_manager.trained = Trained(base, list(self.frozen), lora_settings(self.model_config))
 
     @property
     def sends_merged(self) -> bool:
