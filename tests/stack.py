@@ -108,7 +108,7 @@ question = row["prompt"][0]["content"].removeprefix("<image>")
 chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
 text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
 inputs = processor(text=[text], images=[image], return_tensors="pt")
-model = AutoModelForImageTextToText.from_pretrained(student)
+model = AutoModelForImageTextToText.from_pretrained(student, dtype="float32")  # as vLLM below
 plain = model.generate(**inputs, do_sample=False, max_new_tokens=48)[0, inputs["input_ids"].shape[1]:]
 from vllm import LLM, SamplingParams
 llm = LLM(student, dtype="float32", enforce_eager=True, max_model_len=256, limit_mm_per_prompt={"image": 1, "video": 0})
