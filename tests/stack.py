@@ -91,3 +91,38 @@ def one_question(path: Path, count: int) -> Path:
         row["prompt"] = [{"role": "user", "content": "<image>Add the numbers."}]
     pq.write_table(pa.Table.from_pylist(rows), path)
     return path
+
+
+GENERATE = """
+import json, os, sys
+os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
+import io
+from datasets import load_dataset
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+student, data = sys.argv[1:]
+processor = AutoProcessor.from_pretrained(student)
+row = load_dataset("parquet", data_files=data, split="train")[0]
+image = Image.open(io.BytesIO(row["images"][0]["bytes"])).convert("RGB")
+question = row["prompt"][0]["content"].removeprefix("<image>")
+chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+inputs = processor(text=[text], images=[image], return_tensors="pt")
+model = AutoModelForImageTextToText.from_pretrained(student, dtype="float32")  # as vLLM below
+plain = model.generate(**inputs, do_sample=False, max_new_tokens=48)[0, inputs["input_ids"].shape[1]:]
+from vllm import LLM, SamplingParams
+llm = LLM(student, dtype="float32", enforce_eager=True, max_model_len=256, limit_mm_per_prompt={"image": 1, "video": 0})
+prompt = {"prompt": text, "multi_modal_data": {"image": image}}
+served = llm.generate(prompt, SamplingParams(temperature=0, max_tokens=48))
+decode = lambda ids: processor.tokenizer.decode(list(ids), skip_special_tokens=True)
+print("ANSWERS", json.dumps([decode(plain), decode(served[0].outputs[0].token_ids)]))
+"""
+
+
+def assert_answers_alike(student: Path, data: Path) -> None:
+    """The first question of ``data`` has one answer in transformers and vLLM, decoded greedily, and it is boxed."""
+    result = run(sys.executable, "-c", GENERATE, student, data, timeout=600)
+    assert result.returncode == 0
+    line = next(line for line in result.stdout.splitlines() if line.startswith("ANSWERS "))
+    plain, served = json.loads(line.removeprefix("ANSWERS "))
+    assert plain == served and "\\boxed{" in plain

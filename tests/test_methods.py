@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from transformers import AutoTokenizer
+import torch
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from tests.own_data.page import converted, training_arguments
-from tests.stack import ROOT, TINY, records, run, tiny_folder
+from tests.stack import ROOT, TINY, assert_answers_alike, records, run, tiny_folder
 from verl_vaopd.answers.store import StoredAnswers
 
 pytestmark = pytest.mark.stack
@@ -83,13 +85,19 @@ def test_cot_sft(folder, answered):
     assert (folder / "cot_sft" / "student" / "model.safetensors").exists()
 
 
+def exported(folder: Path) -> dict[str, torch.Tensor]:
+    """Weights of a student's folder, as transformers loads them."""
+    return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).state_dict()
+
+
 @pytest.fixture(scope="module")
 def outside(folder):
     """A method, data and a reward from outside the package, the latter two as docs/own_data.md has them."""
     (folder / "own").mkdir()
     own = training_arguments(converted(folder / "own"))
     return run(
-        *("bash", "recipes/vaopd_tiny_cpu.sh", *SETTINGS, *own),
+        *("bash", "recipes/vaopd_tiny_cpu.sh", *SETTINGS, *own, "trainer.save_freq=3"),
+        *("actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.model.target_modules=all-linear"),
         *("vaopd.method=pkg://entropy_weighted:EntropyWeighted", "+vaopd.method_settings.floor=0.2"),
         RUN_DIR=str(folder / "outside"),
         PYTHONPATH=str(ROOT / "tests" / "methods" / "outside"),
@@ -116,7 +124,10 @@ def test_data_and_a_reward_of_ones_own(folder, outside):
 
 
 def test_a_method_from_outside_the_package(folder, outside):
-    """Its own score comes from the teacher's workers, its weights from the driver, its line to the person."""
+    """Its own score comes from the teacher's workers, its weights from the driver, its line to the person.
+
+    The student trains adapters, on the vision tower too, which reach vLLM merged and are exported beside the student.
+    """
     assert outside.returncode == 0
     steps = [record for record in records(folder / "outside") if "loss" in record]
     assert [record["step"] for record in steps] == [1, 2, 3]
@@ -125,10 +136,20 @@ def test_a_method_from_outside_the_package(folder, outside):
     for rollout in rollouts(folder / "outside", 1):
         assert sum(rollout["coefficient"]) == pytest.approx(1 / (16 * 4), rel=1e-4)
         assert len({round(weight, 9) for weight in rollout["coefficient"]}) > 1  # no two tokens alike, as in Eq. 1
+    assert "trained: adapters of vision, merger, language (" in outside.stdout
+    assert all(record["drift/mean"] < 1e-5 for record in steps) and steps[-1]["grad_norm"] > 0
+    student = folder / "outside" / "student"
+    base, merged = AutoModelForImageTextToText.from_pretrained(TINY / "student", dtype=torch.float32), exported(student)
+    before = {name: weight.clone() for name, weight in base.state_dict().items()}
+    moved = {name for name, weight in merged.items() if not torch.equal(weight, before[name])}
+    assert any("visual.merger" in name for name in moved) and any("q_proj" in name for name in moved)
+    adapted = PeftModel.from_pretrained(base, student / "adapter").merge_and_unload().state_dict()
+    for name, wanted in adapted.items():
+        torch.testing.assert_close(merged[name], wanted, rtol=0, atol=1e-6)
 
 
 def test_gkd_with_groups_of_visual_advantage_and_a_reward(folder):
-    """Divergence, weights of VA-OPD and GRPO's term in one backward, through the whole stack."""
+    """Divergence, weights of VA-OPD and GRPO's term in one backward, through the whole stack; the tower frozen."""
     result = run(
         *(
             "bash",
@@ -137,6 +158,8 @@ def test_gkd_with_groups_of_visual_advantage_and_a_reward(folder):
             *SETTINGS,
             "vaopd.gkd.token_weights=visual_advantage",
             "vaopd.reward_weight=0.1",
+            "vaopd.freeze=[vision,merger]",
+            "trainer.save_freq=3",
         ),
         RUN_DIR=str(folder / "gkd"),
     )
@@ -146,6 +169,24 @@ def test_gkd_with_groups_of_visual_advantage_and_a_reward(folder):
     for record in steps:
         assert 0 < record["kl/mean"] < 0.6932  # at beta 1/2 the divergence is at most log 2
         assert record["weights/rollout_spread"] > 0 and record["policy/entropy"] > 0 and record["drift/mean"] < 1e-5
+    assert "trained: language, head (" in result.stdout
+    before, after = exported(TINY / "student"), exported(folder / "gkd" / "student")
+    same = {name for name, weight in after.items() if torch.equal(weight, before[name])}
+    assert same == {name for name in before if ".visual." in name}
+
+
+@pytest.mark.long
+def test_adapters_sent_as_they_are(tmp_path):
+    """Three steps in which vLLM is sent the adapters; the exported student answers alike in transformers and vLLM."""
+    result = run(
+        *("bash", "recipes/vaopd_tiny_cpu.sh", *SETTINGS, "trainer.save_freq=3"),
+        *("actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.model.lora.merge=false"),
+        RUN_DIR=str(tmp_path / "run"),
+    )
+    assert result.returncode == 0
+    steps = [record for record in records(tmp_path / "run") if "loss" in record]
+    assert len(steps) == 3 and all(record["drift/mean"] < 1e-5 for record in steps)
+    assert_answers_alike(tmp_path / "run" / "student", TINY / "data" / "test.parquet")
 
 
 @pytest.mark.long

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.stack import ROOT, TINY, mixed_rows, one_question, records, run
+from tests.stack import ROOT, TINY, assert_answers_alike, mixed_rows, one_question, records, run
 from tests.trackers.wandb_file import rows_of
 from tests.watching import PLANTED, files_that_hold, is_loopback, processes_seen
 
@@ -212,32 +212,6 @@ def test_rollouts_are_logged_token_by_token(self_distilled):
         assert row["coefficient"] == pytest.approx([1 / (6 * 3 * len(row["va"]))] * len(row["va"]), rel=1e-5)
 
 
-GENERATE = """
-import json, os, sys
-os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
-import io
-from datasets import load_dataset
-from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
-student, data = sys.argv[1:]
-processor = AutoProcessor.from_pretrained(student)
-row = load_dataset("parquet", data_files=data, split="train")[0]
-image = Image.open(io.BytesIO(row["images"][0]["bytes"])).convert("RGB")
-question = row["prompt"][0]["content"].removeprefix("<image>")
-chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
-text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-inputs = processor(text=[text], images=[image], return_tensors="pt")
-model = AutoModelForImageTextToText.from_pretrained(student)
-plain = model.generate(**inputs, do_sample=False, max_new_tokens=48)[0, inputs["input_ids"].shape[1]:]
-from vllm import LLM, SamplingParams
-llm = LLM(student, dtype="float32", enforce_eager=True, max_model_len=256, limit_mm_per_prompt={"image": 1, "video": 0})
-prompt = {"prompt": text, "multi_modal_data": {"image": image}}
-served = llm.generate(prompt, SamplingParams(temperature=0, max_tokens=48))
-decode = lambda ids: processor.tokenizer.decode(list(ids), skip_special_tokens=True)
-print("ANSWERS", json.dumps([decode(plain), decode(served[0].outputs[0].token_ids)]))
-"""
-
-
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     """``bash recipes/vaopd_tiny_cpu.sh`` as the README gives it; models and data are made if missing.
@@ -318,12 +292,7 @@ def test_recipe_distils_a_student_that_reads(recipe):
 
 
 def test_exported_student_answers_in_transformers_and_vllm(recipe):
-    data = TINY / "data" / "test.parquet"
-    result = run(sys.executable, "-c", GENERATE, recipe["folder"] / "student", data, timeout=600)
-    assert result.returncode == 0
-    line = next(line for line in result.stdout.splitlines() if line.startswith("ANSWERS "))
-    plain, served = json.loads(line.removeprefix("ANSWERS "))
-    assert plain == served and "\\boxed{" in plain
+    assert_answers_alike(recipe["folder"] / "student", TINY / "data" / "test.parquet")
 
 
 def test_bad_input_is_refused_before_anything_starts(tmp_path):

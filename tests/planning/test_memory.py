@@ -7,7 +7,9 @@ import pytest
 from tests.costs.test_shapes import TEXT, VISION
 from verl_vaopd.costs.held import Loss, MicroBatch, fullest, student_moments, teacher_moments
 from verl_vaopd.costs.shapes import ModelShape
+from verl_vaopd.costs.trained import Learns
 from verl_vaopd.planning import memory
+from verl_vaopd.planning.checkpoints import checkpoint_bytes
 from verl_vaopd.planning.memory import RESERVE, VLLM_WORK, Settings
 from verl_vaopd.planning.needs import Needs
 
@@ -151,3 +153,21 @@ def test_tensor_parallel_divides_weights_and_cache_of_vllm():
 def test_a_share_without_room_for_one_sequence_is_refused():
     with pytest.raises(ValueError, match="gpu_memory_utilization=0.5: must be 0.81 or more"):
         memory.phases(replace(SMALL, vllm_share=0.5), 5e9)
+
+
+def test_what_is_not_trained_has_no_gradients_and_no_states():
+    frozen = replace(SMALL, learns=Learns.of(STUDENT, ("vision", "merger")))
+    count = STUDENT.total - STUDENT.parameters["vision"]
+    found = parts("student", frozen)
+    assert found["gradients"] == 4 * count / 2 and found["AdamW states"] == 8 * count / 2
+    assert found["student weights"] == 4 * STUDENT.total / 2
+    assert found["vision tower kept"] < parts("student")["vision tower kept"]
+    assert parts("optimiser", frozen)["temporaries of AdamW"] == 4 * count / 2
+    assert checkpoint_bytes(STUDENT, frozen.learns) == 4 * (3 * count + STUDENT.total)
+    rank = 3
+    lora = {"lora_rank": rank, "lora_alpha": 1, "target_modules": ["q_proj"], "exclude_modules": None}
+    adapted = replace(SMALL, learns=Learns.of(STUDENT, (), lora))
+    count = 2 * rank * (4 + 6)  # two layers, h 4, queries 2 x 3
+    found = parts("student", adapted)
+    assert found["gradients"] == 4 * count / 2 and found["student weights"] == 4 * (STUDENT.total + count) / 2
+    assert checkpoint_bytes(STUDENT, adapted.learns) == 4 * (4 * count + STUDENT.total)

@@ -40,9 +40,8 @@ def test_sections_that_a_library_reads_take_anything():
 @pytest.mark.parametrize(
     "override",
     [
-        "actor_rollout_ref.actor.freeze_vision_tower=true",
         "distillation.enabled=true",
-        "actor_rollout_ref.model.lora_rank=8",
+        "actor_rollout_ref.model.lora_adapter_path=a",
         "actor_rollout_ref.model.lora.rank=8",
         "algorithm.adv_estimator=rloo",
         "critic.model.path=c",

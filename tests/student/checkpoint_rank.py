@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from verl.trainer.config import CheckpointConfig
 from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
 
+from tests.student.checkpoint_variants import REACHED_BY_NOTHING, VARIANTS
 from verl_vaopd.student.engine import StudentEngine
 
 FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
@@ -24,58 +25,78 @@ FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
 WHOLE = ("model", "optimizer", "extra", "hf_model")
 
 
-def build(folder: Path, save_contents=WHOLE) -> StudentEngine:
+def build(folder: Path, save_contents=WHOLE, frozen=(), **lora) -> StudentEngine:
     """With AdamW and a schedule that no two steps share."""
     engine = StudentEngine(
-        HFModelConfig(path=f"{folder}/student", override_config={"attn_implementation": "sdpa"}),
+        HFModelConfig(path=f"{folder}/student", override_config={"attn_implementation": "sdpa"}, **lora),
         FSDPEngineConfig(strategy="fsdp2", model_dtype="fp32", mixed_precision=FP32, use_torch_compile=False),
         FSDPOptimizerConfig(  # no clipping: the norm's rounding hangs on the ranks
             lr=1e-2, lr_scheduler_type="cosine", lr_warmup_steps=2, total_training_steps=9, clip_grad=1e9
         ),
         CheckpointConfig(save_contents=list(save_contents)),
     )
+    engine.frozen = frozen
     engine.initialize()
     return engine
 
 
-def step(engine: StudentEngine, number: int) -> float:
-    """An optimiser step on gradients that hang on ``number`` and the parameter alone. Returns the learning rate."""
-    for place, parameter in enumerate(engine.module.parameters()):
+def step(engine: StudentEngine, number: int, unreached=()) -> float:
+    """An optimiser step on gradients that hang on ``number`` and the parameter alone. Returns the learning rate.
+
+    ``unreached``: names of parameters that get none.
+    """
+    for place, (name, parameter) in enumerate(engine.module.named_parameters()):
+        if not parameter.requires_grad or name in unreached:
+            continue
         generator = torch.Generator().manual_seed(1000 * number + place)
         gradient = torch.randn(parameter.shape, generator=generator) / parameter.numel() ** 0.5
         if isinstance(parameter, DTensor):
             gradient = distribute_tensor(gradient, parameter.device_mesh, parameter.placements)
+        if "lora_B" in name:
+            gradient *= 10  # it begins at zero
         parameter.grad = gradient
     engine.optimizer_step()
     return engine.lr_scheduler_step()
 
 
 def state(engine: StudentEngine) -> dict[str, torch.Tensor]:
-    return {name: parameter.full_tensor().clone() for name, parameter in engine.module.named_parameters()}
+    return {name: parameter.detach().full_tensor().clone() for name, parameter in engine.module.named_parameters()}
 
 
 def main(rank: int, world: int, folder: Path) -> None:
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     dist.init_process_group("gloo", init_method=f"file://{folder}/join_{world}", rank=rank, world_size=world)
-    engine = build(folder)
-    rates = [step(engine, number) for number in (1, 2, 3)]
-    engine.save_checkpoint(f"{folder}/saved_{world}")
-    rates.append(step(engine, 4))
-    results = {"went on": state(engine)}
+    results = {variant: run(rank, world, folder, variant) for variant in VARIANTS}
     if rank == 0:
-        (folder / f"saved_{world}" / "complete").touch()
-    other = folder / f"saved_{3 - world}"
+        torch.save(results, folder / f"results_{world}.pt")
+    dist.destroy_process_group()
+
+
+def run(rank: int, world: int, folder: Path, variant: str) -> dict:
+    engine, unreached = build(folder, **VARIANTS[variant]), REACHED_BY_NOTHING[variant]
+    results = {
+        "before": state(engine),
+        "trained": [name for name, p in engine.module.named_parameters() if p.requires_grad],
+    }
+    rates = [step(engine, number, unreached) for number in (1, 2, 3)]
+    saved = folder / f"{variant}_{world}"
+    engine.save_checkpoint(str(saved))
+    results["saved"] = state(engine)
+    results["sent"] = {name: each.detach().clone() for name, each in engine.get_per_tensor_param()[0]}
+    rates.append(step(engine, 4, unreached))
+    results["went on"] = state(engine)
+    if rank == 0:
+        (saved / "complete").touch()
+    other = folder / f"{variant}_{3 - world}"
     while not (other / "complete").exists():
         time.sleep(0.1)
-    fresh = build(folder)
+    fresh = build(folder, **VARIANTS[variant])
     fresh.load_checkpoint(str(other), del_local_after_load=False)
     results["loaded"] = state(fresh)
-    rates.append(step(fresh, 4))
-    results["resumed"] = state(fresh)
-    if rank == 0:
-        torch.save({**results, "rates": rates}, folder / f"results_{world}.pt")
-    dist.destroy_process_group()
+    rates.append(step(fresh, 4, unreached))
+    moments = sum(len(values) for values in fresh.optimizer.state.values())
+    return {**results, "resumed": state(fresh), "rates": rates, "optimizer": moments}
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from tests.random_models import VOCAB_SIZE, Prompts, load, make_checkpoint, plain_logits
 from tests.stack import run_ranks
-from tests.student.update_path_settings import REWARDS, TEMPERATURE
+from tests.student.update_path_settings import LORA, LORA_EVERYWHERE, REWARDS, TEMPERATURE, adapter_values
+from verl_vaopd.student.frozen import part_of
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +54,10 @@ CASES = {
         "gkd": {**GKD, "micro_batch": 3},
         "vaopd and reward": {**VAOPD_AND_REWARD, "micro_batch": None},
         "papo": {**PAPO, "micro_batch": None, "checkpointing": True},
+        "frozen tower": {**MIXED, "micro_batch": 3, "freeze": ["vision", "merger"], "checkpointing": True},
+        "frozen language": {**MIXED, "micro_batch": None, "freeze": ["language"]},
+        "adapters": {**MIXED, "micro_batch": 3, "lora": LORA},
+        "adapters everywhere": {**MIXED, "micro_batch": None, "lora": LORA_EVERYWHERE, "checkpointing": True},
         "bf16": {**MIXED, "micro_batch": None, "dtype": "bf16"},
         "large vocabulary": {
             **{"response_lengths": [60] * 4, "settings": {}, "micro_batch": 12},
@@ -84,6 +90,12 @@ CASES = {
         "grpo, sequence parallel": {**GRPO, "micro_batch": None, "sequence_ranks": 2},
         "sequence parallel": {**MIXED, "micro_batch": None, "sequence_ranks": 2},
         "sequence parallel, 1 row": {**MIXED, "micro_batch": 1, "sequence_ranks": 2},
+        "frozen vision": {**MIXED, "micro_batch": 3, "freeze": ["vision"]},
+        "frozen head": {**MIXED, "micro_batch": None, "freeze": ["head"]},
+        "adapters": {**MIXED, "micro_batch": None, "lora": LORA, "sequence_ranks": 2},
+        "adapters everywhere, head untied": {
+            **{**MIXED, "micro_batch": 3, "lora": LORA_EVERYWHERE, "student": "untied"},
+        },
         "3 mini-batches": {**MIXED, "micro_batch": None, "mini_batches": 3, "lr": LEARNING_RATE},
         **{
             f"{name}, 1 row": {**MIXED, "micro_batch": 1, "family": name, "models": f"{name}_", "checkpointing": True}
@@ -101,6 +113,18 @@ RUNS = [
     for name, case in cases.items()
     if not {"mini_batches", "dtype", "vocab_size"} & set(case)
 ]
+
+
+def with_adapters(folder: Path, case: dict):
+    """The student as PEFT makes it, on plain transformers, adapters filled as those under test are."""
+    lora = case["lora"]
+    student = load(folder / case.get("student", "student"))
+    settings = {name: lora.get(name) for name in ("lora_alpha", "target_modules", "exclude_modules")}
+    student = get_peft_model(student, LoraConfig(r=lora["lora_rank"], **settings)).get_base_model()
+    with torch.no_grad():
+        for parameter, values in adapter_values(student.named_parameters()):
+            parameter.copy_(values)
+    return student
 
 
 def naive(folder: Path, case: dict, student=None, only=None) -> dict:
@@ -197,6 +221,7 @@ def folder(tmp_path_factory):
     for family in FAMILIES:
         make_checkpoint(folder / f"{family}_student", 64, 2, head_rows=112, tied=True, seed=2, family=family)
         make_checkpoint(folder / f"{family}_teacher", 128, 2, head_rows=128, tied=False, seed=3, family=family)
+    make_checkpoint(folder / "untied", hidden=64, layers=2, head_rows=112, tied=False, seed=2)
     make_checkpoint(folder / "large_student", hidden=64, layers=2, head_rows=6016, tied=True, seed=0)
     make_checkpoint(folder / "large_teacher", hidden=96, layers=2, head_rows=6016, tied=False, seed=1)
     return folder
@@ -208,9 +233,10 @@ def expected(folder):
     known = {}
 
     def of(case: dict) -> dict:
-        key = json.dumps([case.get(name) for name in ("response_lengths", "settings", "models", "teacher")])
+        names = ("response_lengths", "settings", "models", "teacher", "student", "lora")
+        key = json.dumps([case.get(name) for name in names])
         if key not in known:
-            known[key] = naive(folder, case)
+            known[key] = naive(folder, case, with_adapters(folder, case) if "lora" in case else None)
         return known[key]
 
     return of
@@ -229,9 +255,21 @@ def results(folder):
 
 @pytest.mark.parametrize("world, name", RUNS)
 def test_gradients_equal_the_naive_ones(results, expected, world, name):
-    wanted, got = expected(CASES[world][name]), results[world][name]
+    wanted, got = dict(expected(CASES[world][name])), results[world][name]
     assert got["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
     assert got["tokens"] == 3 * sum(CASES[world][name]["response_lengths"])
+    frozen = CASES[world][name].get("freeze", [])
+    if frozen:  # the head is tied to the embedding, which is frozen with either
+        tied = ["model.language_model.embed_tokens.weight"] if {"language", "head"} & set(frozen) else []
+        wanted["gradients"] = {
+            parameter: gradient
+            for parameter, gradient in wanted["gradients"].items()
+            if part_of(parameter) not in frozen and parameter not in tied
+        }
+        assert set(got["gradients"]) == set(wanted["gradients"]) != set()
+    if "lora" in CASES[world][name]:
+        assert set(got["gradients"]) == set(wanted["gradients"])
+        assert all(".lora_" in parameter for parameter in got["gradients"])
     # A parameter that only the naive run leaves without gradient would be one that FSDP fills with zeros.
     assert set(wanted["gradients"]) <= set(got["gradients"])
     largest = max(gradient.norm() for gradient in wanted["gradients"].values())
@@ -291,6 +329,12 @@ def test_no_tensor_of_response_tokens_by_vocabulary_is_made(results):
     # wrong; the teacher's, under two views, would be twice that.
     assert 0 < largest["student"] < tokens * LARGE_VOCABULARY / 3
     assert 0 < largest["teacher"] < tokens * LARGE_VOCABULARY / 3
+
+
+def test_a_frozen_tower_runs_without_a_graph(results):
+    """So nothing of it is kept for a backward; what the merger needs is, where that is trained."""
+    graphs = {name: results[world][name]["tower_has_graph"] for world, name in RUNS}
+    assert not graphs.pop("frozen tower") and not graphs.pop("adapters") and all(graphs.values())
 
 
 def test_text_only_rows_have_no_visual_advantage(results):

@@ -14,12 +14,13 @@ os.environ["VERL_PLATFORM"] = "cpu"
 
 import verl.utils.tensordict_utils as tu
 from omegaconf import OmegaConf
+from torch.distributed.tensor import distribute_tensor
 from verl.trainer.config import CheckpointConfig
 from verl.workers.config import ActorConfig, FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
 from verl.workers.engine_workers import TrainingWorker
 
 from tests.random_models import VOCAB_SIZE, BlankEncoder, Prompts
-from tests.student.update_path_settings import REWARDS, TEMPERATURE
+from tests.student.update_path_settings import REWARDS, TEMPERATURE, adapter_values
 from tests.tracing import LargestTensor
 from verl_vaopd.methods import Step, method_of
 from verl_vaopd.methods.interface.checked import checked
@@ -37,6 +38,8 @@ HOST = OmegaConf.create(  # verl's settings that a policy gradient goes by
         "algorithm": {"norm_adv_by_std_in_grpo": True},
     }
 )
+STUDENTS = ("models", "sequence_ranks", "checkpointing", "lr", "dtype", "override", "freeze", "student", "lora")
+"""What of a case makes another student."""
 OVERRIDE = {"attn_implementation": "sdpa"}
 
 
@@ -66,6 +69,7 @@ def build_student(folder: str, case: dict) -> StudentTrainingWorker:
                 override_config=case.get("override", OVERRIDE),
                 use_remove_padding=True,
                 enable_gradient_checkpointing=case.get("checkpointing", False),
+                **case.get("lora", {}),
             ),
             engine_config=FSDPEngineConfig(
                 strategy="fsdp2",
@@ -82,9 +86,13 @@ def build_student(folder: str, case: dict) -> StudentTrainingWorker:
                 total_training_steps=10,
             ),
             checkpoint_config=CheckpointConfig(),
-        )
+        ),
+        frozen=tuple(case.get("freeze", ())),
     )
     worker.reset()
+    with torch.no_grad():
+        for parameter, values in adapter_values(worker.engine.module.named_parameters()):
+            parameter.copy_(distribute_tensor(values, parameter.device_mesh, parameter.placements))
     worker.set_loss_fn(lambda *args, **kwargs: None)  # the host asks for one; the engine has its own
     return worker
 
@@ -174,9 +182,7 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
 
     # Student.
     mini_batches = case.get("mini_batches", 1)
-    key = json.dumps(
-        [case.get(name) for name in ("models", "sequence_ranks", "checkpointing", "lr", "dtype", "override")]
-    )
+    key = json.dumps([case.get(name) for name in STUDENTS])
     if key not in students:
         students[key] = build_student(folder, case)
     worker = students[key]
@@ -205,11 +211,15 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
         metrics = tu.get(output, "metrics") if output is not None else None
         result["parameters"] = {key: p.full_tensor() for key, p in engine.module.named_parameters()}
         return {**result, "metrics": metrics}
+    towers = []
+    tower = engine.module.model.visual
+    watched = tower.register_forward_hook(lambda *given: towers.append(given[-1].pooler_output.requires_grad))
     with engine.train_mode(zero_grad_on_exit=False):
         engine.optimizer_zero_grad()
         with LargestTensor() as largest_of_student:
             output = engine.forward_backward_batch(data, None)
         gradients = {key: p.grad.full_tensor() for key, p in engine.module.named_parameters() if p.grad is not None}
+    watched.remove()
     loss = torch.tensor(sum(output["loss"]))  # of this rank's rows, times the data-parallel size
     torch.distributed.all_reduce(loss, group=engine.get_data_parallel_group())
     sums = {}
@@ -223,6 +233,7 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
         **sums,
         "loss": float(loss) / ranks,
         "gradients": gradients,
+        "tower_has_graph": any(towers),
         "micro_batches": len(output["loss"]),
         "largest": {"teacher": largest_of_teacher.numel, "student": largest_of_student.numel},
     }

@@ -9,6 +9,7 @@ from verl_vaopd.settings.compose import instantiate
 from verl_vaopd.settings.values import is_whole
 
 WORKER_EXTENSION = "verl_vaopd.rollout.weight_socket.PrivateSocketExtension"
+MAX_ADAPTER_RANK = 512
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 
 
@@ -124,6 +125,19 @@ def _student(config) -> Iterator[Refusal]:
         f"{ACTOR}.fsdp_config.mixed_precision.param_dtype",
         dtype,
         "'bf16' or 'fp32'",
+    )
+    yield (
+        model.lora_rank > MAX_ADAPTER_RANK and not model.lora.merge,
+        "actor_rollout_ref.model.lora_rank",
+        model.lora_rank,
+        f"{MAX_ADAPTER_RANK} or less, vLLM's limit, or actor_rollout_ref.model.lora.merge true",
+    )
+    load_format = config.actor_rollout_ref.rollout.load_format
+    yield (
+        model.lora_rank > 0 and not model.lora.merge and load_format == "dummy",
+        f"{ROLLOUT}.load_format",
+        load_format,
+        "'auto' or 'safetensors' with adapters that are not merged: vLLM is sent nothing else",
     )
     yield actor.use_kl_loss, f"{ACTOR}.use_kl_loss", True, "false: the loss is the method's alone"
     yield config.critic.enable is True, "critic.enable", True, "false: there is no critic"

@@ -32,6 +32,10 @@ _RATIO = lambda value: is_number(value) and 0 <= value <= 1, "a number in [0, 1]
 _TEXT = lambda value: isinstance(value, str) and value != "", "text"
 _NOTHING = lambda value: value is None, "null: prompts would not be those that were checked"
 _SECTION = lambda value: isinstance(value, dict), "a section of settings"
+_MODULES = (
+    lambda value: _TEXT[0](value) or (isinstance(value, list) and value != [] and all(map(_TEXT[0], value))),
+    "a regular expression for whole names of layers, or a list of names' ends",
+)
 _BETAS = (
     lambda value: isinstance(value, list) and len(value) == 2 and all(is_number(b) and 0 <= b < 1 for b in value),
     "two numbers in [0, 1)",
@@ -59,9 +63,14 @@ HOST_VALUES = {
         "use_remove_padding": _SWITCH,
         "enable_gradient_checkpointing": _SWITCH,
         "override_config": _SECTION,
+        "lora_rank": _SEED,
+        "lora_alpha": _COUNT,
+        "target_modules": _MODULES,
+        "exclude_modules": _or_null(_MODULES),
         "tokenizer_path": _NOTHING,
         "custom_chat_template": _NOTHING,
     },
+    "actor_rollout_ref.model.lora": {"merge": _SWITCH},
     "actor_rollout_ref.actor": {
         "ppo_mini_batch_size": _COUNT,
         "ppo_epochs": _COUNT,
@@ -71,6 +80,7 @@ HOST_VALUES = {
         "use_dynamic_bsz": _SWITCH,
         "use_kl_loss": _SWITCH,
         "data_loader_seed": _SEED,
+        "freeze_vision_tower": _SWITCH,
     },
     "actor_rollout_ref.actor.optim": {
         "lr": _POSITIVE,

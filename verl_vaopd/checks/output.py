@@ -19,7 +19,7 @@ def check_output(config, steps: int) -> None:
     from verl_vaopd.model.head import local_checkpoint
     from verl_vaopd.model.safe_weights import count_weights
     from verl_vaopd.planning.checkpoints import checkpoint_bytes, kept_at_most
-    from verl_vaopd.planning.recipe import model_shape
+    from verl_vaopd.planning.recipe import learns_of, model_shape
 
     trainer = config.trainer
     folders = {"vaopd.output_dir": config.vaopd.output_dir, "trainer.default_local_dir": trainer.default_local_dir}
@@ -31,7 +31,8 @@ def check_output(config, steps: int) -> None:
     kept = kept_at_most(saves, trainer.max_actor_ckpt_to_keep)
     path = config.actor_rollout_ref.model.path
     try:
-        each = checkpoint_bytes(model_shape(path))
+        student = model_shape(path)
+        each = checkpoint_bytes(student, learns_of(config, student))
     except ValueError:  # a family that cannot be planned
         each = 4 * FP32 * count_weights(local_checkpoint(path))
     there = Path(trainer.default_local_dir)

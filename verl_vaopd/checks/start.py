@@ -29,6 +29,7 @@ def check(config, dry_run: bool = False) -> list[str]:
     from verl_vaopd.checks.models import check_models, check_student_heads, model_type_of
     from verl_vaopd.checks.output import check_output
     from verl_vaopd.checks.rows import check_rows, image_limit, paths_of
+    from verl_vaopd.checks.trained import check_trained, check_trained_of
     from verl_vaopd.model.head import is_here
 
     method = check_settings(config)
@@ -41,6 +42,7 @@ def check(config, dry_run: bool = False) -> list[str]:
         print(line, flush=True)
     if is_here(models["student"]):
         check_student_heads(models["student"], config.actor_rollout_ref.rollout.tensor_model_parallel_size)
+        check_trained(config)
     second_view = method.second_view(random.Random(0), validate=False)
     for name in ("data.train_files", "data.val_files"):
         files = OmegaConf.select(config, name)
@@ -61,6 +63,7 @@ def check(config, dry_run: bool = False) -> list[str]:
     if not missing and not dry_run:
         if checkpoint := checkpoint_to_resume(config):
             check_models_of(checkpoint, **models_of(config, method))
+            check_trained_of(checkpoint, config)
         check_output(config, planned_steps(config))
     return missing
 
@@ -89,8 +92,10 @@ def check_settings(config) -> "Method":
     try:
         validate_host_settings(config)
         refuse_unread(config, untouched())
+        looked_at = config.copy()
+        looked_at.actor_rollout_ref.model.lora_rank = 0  # for adapters it would import vLLM, to learn its largest rank
         with contextlib.redirect_stdout(sys.stderr):  # it says that it is done
-            validate_config(config, use_reference_policy=False, use_critic=False)
+            validate_config(looked_at, use_reference_policy=False, use_critic=False)
         omega_conf_to_dataclass(config.actor_rollout_ref.rollout)  # settings that it has no field for
     except (AssertionError, InstantiationException, OmegaConfBaseException) as error:  # the host's own refusals
         raise ValueError(f"verl refuses the config: {error}") from error

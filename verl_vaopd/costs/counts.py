@@ -11,6 +11,7 @@ from verl_vaopd.costs.assumptions import Assumptions, Implementation
 from verl_vaopd.costs.devices import Device
 from verl_vaopd.costs.held import MicroBatch, Parts
 from verl_vaopd.costs.shapes import BF16, FP32, ModelShape
+from verl_vaopd.costs.trained import Learns
 from verl_vaopd.costs.workload import Workload
 
 
@@ -29,10 +30,16 @@ class Counts:
     device: Device
     gpus: int = 8
     assumptions: Assumptions = Assumptions()
+    learns: Learns | None = None
+    """What of the student is trained; None: everything."""
 
     def __post_init__(self):
         if self.gpus < 1:
             raise ValueError(f"gpus must be at least 1, got {self.gpus}")
+
+    @property
+    def trained(self) -> Learns:
+        return self.learns or Learns.everything(self.student)
 
     def views(self, wanted: int) -> int:
         """Without an image there is no second one."""
@@ -102,8 +109,8 @@ class Counts:
     def resident(self) -> Parts:
         """What stays between phases: fp32 weights and AdamW's two states, sharded; the teacher's head or shards."""
         parts = {
-            "student weights": FP32 * self.student.total / self.gpus,
-            "AdamW states": 2 * FP32 * self.student.total / self.gpus,
+            "student weights": FP32 * (self.student.total + self.trained.adapters) / self.gpus,
+            "AdamW states": 2 * FP32 * self.trained.parameters / self.gpus,
         }
         if self.implementation.distils and not self.implementation.held_logits:
             parts["teacher head"] = BF16 * self.teacher.head_size

@@ -220,3 +220,16 @@ def student_moments(student: ModelShape, batch: MicroBatch, checkpointing: bool,
         moments[name] |= kept | image
     moments["vision tower"] |= image
     return moments
+
+
+def without_vision_backward(moments: dict[str, Parts], student: ModelShape, batch: MicroBatch) -> dict[str, Parts]:
+    """:func:`student_moments` where the vision tower is not walked back: of it the mergers' alone is kept."""
+    found = {name: dict(parts) for name, parts in moments.items()}
+    for name in ("loss", "decoder"):
+        found[name]["vision tower kept"] = mergers_saved(student.vision) * batch.patches
+    found["vision tower"] = {
+        "gathered weights": root_gathered(student) + 2 * BF16 * student.vision.block_parameters,
+        "one block": block_forward(student.vision) * batch.patches,
+        "pixels": pixel_bytes(student.vision) * batch.patches,
+    }
+    return found

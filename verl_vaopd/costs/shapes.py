@@ -92,17 +92,31 @@ class ModelShape:
         scores = pairs * self.text.score_flops + images * self.vision.pairs(patches) * self.vision.score_flops
         return linear, scores
 
-    def training_flops(self, tokens: float, pairs: float, images: float, patches: float) -> tuple[float, float]:
+    def training_flops(
+        self, tokens: float, pairs: float, images: float, patches: float, learns=None
+    ) -> tuple[float, float]:
         """Forward and backward with activation checkpointing, without the head; arguments as of :meth:`forward_flops`.
 
         Linear: the forward; in backward a product of its size for the gradient of the weights and one for that of the
         input (pixels have none); what checkpointing recomputes. Scores: the forward's 2 products, twice, and the 5 of
         flash attention's backward (q k again, then the gradients of v, weights, q and k).
+
+        ``learns``: a :class:`~verl_vaopd.costs.trained.Learns` of what is trained; None: everything.
         """
-        linear, scores = self.forward_flops(tokens, pairs, images, patches)
-        recomputed = tokens * self.text.recomputed_flops + images * patches * self.vision.recomputed_flops
-        pixels = images * patches * 2 * self.vision.patch_matrix
-        return 3 * linear - pixels + recomputed, scores * (2 + 2 + 5) / 2
+        text = vision = (True, True)  # is there a backward, are there gradients of weights
+        if learns is not None:
+            text = learns.text_backward, learns.text_weights
+            vision = learns.vision_backward, learns.vision_weights
+        linear = scores = 0.0
+        for shape, (backward, weights), count, score_pairs in (
+            (self.text, text, tokens, pairs),
+            (self.vision, vision, images * patches, images * self.vision.pairs(patches)),
+        ):
+            products = 1 + backward + weights
+            linear += count * (products * shape.linear_flops + backward * shape.recomputed_flops)
+            scores += score_pairs * shape.score_flops * (2 + backward * (2 + 5)) / 2
+        pixels = images * patches * 2 * self.vision.patch_matrix * vision[0]
+        return linear - pixels, scores
 
     def activations(self, tokens: float, patches: float) -> float:
         """Elements written by one forward of ``tokens`` decoder tokens and ``patches`` patches, all layers."""

@@ -18,9 +18,9 @@ def head_products(step: Counts) -> int:
     made, head = step.implementation, step.student.text.head_flops
     flops = 0
     if made.distils:
-        flops += 3 * head + (0 if made.held_logits else step.teacher.text.head_flops)
+        flops += (2 + step.trained.head_weights) * head + (0 if made.held_logits else step.teacher.text.head_flops)
     if made.rewarded or not made.distils:
-        flops += 4 * head
+        flops += (3 + step.trained.head_weights) * head
     return flops
 
 
@@ -48,11 +48,11 @@ def updating(step: Counts) -> Phase:
     """
     made, student, views = step.implementation, step.student, step.student_views
     rows, batches = views * step.rows, step.micro_batches(views)
-    linear, scores = student.training_flops(step.tokens, step.pairs, step.copies, step.patches(student))
+    linear, scores = student.training_flops(step.tokens, step.pairs, step.copies, step.patches(student), step.learns)
     head = step.workload.response_tokens * head_products(step)
     loss = Loss(made.distils, made.chunk_rows, made.rewarded, made.held_logits)
     moments = student_moments(student, step.micro_batch(student, views, batches), checkpointing=True, loss=loss)
-    handed_over = {}
+    handed_over, share = {}, step.trained.parameters / student.total
     if made.held_logits:
         handed_over["teacher logits"] = BF16 * rows * student.text.vocab_size
     elif made.distils:
@@ -60,18 +60,21 @@ def updating(step: Counts) -> Phase:
     return Phase(
         "student",
         flops=views * (linear + scores + head) / step.gpus,
-        hbm=batches * (5 * BF16 + 2 * BF16 + FP32) * student.total
+        hbm=batches * (5 * BF16 * student.total + (2 * BF16 + FP32) * step.trained.parameters)
         + (2 + 2 + 3) * BF16 * views * step.activations(student)
         + loss_bytes(step, rows),
-        nvlink=batches * (2 * step.sharded(student, BF16) + step.sharded(student, FP32)),
+        nvlink=batches * (2 * step.sharded(student, BF16) + step.sharded(student, FP32) * share),
         host=handed_over.get("hidden states", 0) / COPIES,
-        memory=step.resident | {"gradients": FP32 * student.total / step.gpus} | handed_over | fullest(moments),
+        memory=step.resident
+        | {"gradients": FP32 * step.trained.parameters / step.gpus}
+        | handed_over
+        | fullest(moments),
     )
 
 
 def optimising(step: Counts) -> Phase:
     """On fp32 shards: clipping reads the gradient, then reads and writes it; AdamW reads four, writes three."""
-    shard = FP32 * step.student.total / step.gpus
+    shard = FP32 * step.trained.parameters / step.gpus
     return Phase(
         "optimiser",
         hbm=(3 + 7) * shard,

@@ -77,6 +77,26 @@ class VisionShape(Tower):
     mlp_matrices: ClassVar[int] = 2
 
     @property
+    def merger_parameters(self) -> int:
+        """All mergers: matrices, biases, norms. The last one norms single patches, the others m of them together."""
+        merged, more = self.merge * self.hidden_size, len(self.deepstack_visual_indexes)
+        each = self.merger_matrix + merged + self.out_hidden_size
+        return self.mergers * each + 2 * self.hidden_size + more * 2 * merged
+
+    @property
+    def block_linear(self) -> dict[str, tuple[int, int]]:
+        """Name of a block's linear layer -> (inputs, outputs)."""
+        h, i = self.hidden_size, self.intermediate_size
+        return {
+            "attn.qkv": (h, 3 * h),
+            "attn.proj": (h, h),
+            "mlp.linear_fc1": (h, i),
+            "mlp.linear_fc2": (i, h),
+        }
+
+    merger_linear: ClassVar[tuple[str, str]] = ("linear_fc1", "linear_fc2")
+
+    @property
     def block_parameters(self) -> int:
         """The matrices of a block, their biases, two norms (weight and bias)."""
         return self.block_matrix + 5 * self.hidden_size + self.intermediate_size + 4 * self.hidden_size
@@ -84,12 +104,9 @@ class VisionShape(Tower):
     @property
     def parameters(self) -> int:
         """All weights, with biases, norms and position embeddings."""
-        h, merged = self.hidden_size, self.merge * self.hidden_size
+        h = self.hidden_size
         embed = self.patch_matrix + h + self.num_position_embeddings * h
-        merger = self.merger_matrix + merged + self.out_hidden_size
-        # The last merger norms single patches, the deepstack mergers norm m of them together.
-        norms = 2 * h + len(self.deepstack_visual_indexes) * 2 * merged
-        return embed + self.depth * self.block_parameters + self.mergers * merger + norms
+        return embed + self.depth * self.block_parameters + self.merger_parameters
 
     @property
     def block_activations(self) -> int:
@@ -108,6 +125,24 @@ class WindowedVisionShape(Tower):
     mlp_matrices: ClassVar[int] = 3
     num_position_embeddings: ClassVar[int] = 0
     deepstack_visual_indexes: ClassVar[tuple[int, ...]] = ()
+    merger_linear: ClassVar[tuple[str, str]] = ("mlp.0", "mlp.2")
+
+    @property
+    def merger_parameters(self) -> int:
+        """Matrices and biases; the norm is no more than a weight over h."""
+        return self.merger_matrix + self.merge * self.hidden_size + self.out_hidden_size + self.hidden_size
+
+    @property
+    def block_linear(self) -> dict[str, tuple[int, int]]:
+        """Name of a block's linear layer -> (inputs, outputs)."""
+        h, i = self.hidden_size, self.intermediate_size
+        return {
+            "attn.qkv": (h, 3 * h),
+            "attn.proj": (h, h),
+            "mlp.gate_proj": (h, i),
+            "mlp.up_proj": (h, i),
+            "mlp.down_proj": (i, h),
+        }
 
     @property
     def block_parameters(self) -> int:
@@ -116,9 +151,8 @@ class WindowedVisionShape(Tower):
 
     @property
     def parameters(self) -> int:
-        """All weights; the patch embedding has no bias, the merger's norm no more than a weight over h."""
-        merger = self.merger_matrix + self.merge * self.hidden_size + self.out_hidden_size
-        return self.patch_matrix + self.depth * self.block_parameters + merger + self.hidden_size
+        """All weights; the patch embedding has no bias."""
+        return self.patch_matrix + self.depth * self.block_parameters + self.merger_parameters
 
     @property
     def window(self) -> int:

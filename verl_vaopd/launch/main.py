@@ -256,6 +256,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from verl_vaopd.checks.attention import said
     from verl_vaopd.checks.best import said_of_best
+    from verl_vaopd.checks.trained import said_of_trained
 
     try:
         config = compose(config_name, overrides)
@@ -266,7 +267,7 @@ def main(argv: list[str] | None = None) -> int:
         print("checking settings, models and data", flush=True)
         with held_back() as words:
             missing, attention = check(config, dry_run), said(config)
-        print(attention, *said_of_best(config), sep="\n", flush=True)
+        print(attention, *said_of_trained(config), *said_of_best(config), sep="\n", flush=True)
     except ValueError as error:
         print(f"verl-vaopd train: {error}", file=sys.stderr)
         return REFUSED

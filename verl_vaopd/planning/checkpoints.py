@@ -1,11 +1,14 @@
 """What checkpoints take of a disk."""
 
 from verl_vaopd.costs.shapes import FP32, ModelShape
+from verl_vaopd.costs.trained import Learns
 
 
-def checkpoint_bytes(student: ModelShape) -> float:
-    """One checkpoint of all ranks: fp32 weights, AdamW's two states, and the weights again in Hugging Face's format."""
-    return 4 * FP32 * student.total
+def checkpoint_bytes(student: ModelShape, learns: Learns | None = None) -> float:
+    """One checkpoint of all ranks: fp32 weights and AdamW's two states of what is trained (``learns``; None:
+    everything), and all weights in Hugging Face's format; adapters in PEFT's too."""
+    learns = learns or Learns.everything(student)
+    return FP32 * (3 * learns.parameters + student.total + learns.adapters)
 
 
 def kept_at_most(saves: int, keep: int | None) -> int:

@@ -81,7 +81,7 @@ def course_of(config, plan: Settings, device: Device, lengths: dict[str, float],
         samples=samples,
         validation=sum(needs.of_a_validation(evaluating).values()),
         saves=saves,
-        checkpoint=checkpoint_bytes(plan.student),
+        checkpoint=checkpoint_bytes(plan.student, plan.learns),
         kept=kept_at_most(saves, trainer.max_actor_ckpt_to_keep),
         exported=FP32 * plan.student.total,
     )

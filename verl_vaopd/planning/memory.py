@@ -8,8 +8,18 @@ moment at which it holds most.
 import math
 from dataclasses import dataclass, field
 
-from verl_vaopd.costs.held import COPIES, Loss, MicroBatch, Parts, fullest, student_moments, teacher_moments
+from verl_vaopd.costs.held import (
+    COPIES,
+    Loss,
+    MicroBatch,
+    Parts,
+    fullest,
+    student_moments,
+    teacher_moments,
+    without_vision_backward,
+)
 from verl_vaopd.costs.shapes import BF16, FP32, ModelShape
+from verl_vaopd.costs.trained import Learns
 from verl_vaopd.planning.needs import Needs
 
 RESERVE = 4e9
@@ -49,8 +59,19 @@ class Settings:
     needs: Needs = field(default_factory=Needs)
     held_out: int = 0
     """Rollouts of a validation, all of which the teacher scores under two views."""
+    learns: Learns | None = None
+    """What of the student is trained; None: everything."""
     whole_distributions: bool = False
     """``vaopd.score=distribution``: logits of both views are formed together."""
+
+    @property
+    def trained(self) -> Learns:
+        return self.learns or Learns.everything(self.student)
+
+    @property
+    def held(self) -> int:
+        """The student's parameters, adapters included."""
+        return self.student.total + self.trained.adapters
 
     @property
     def rank_rollouts(self) -> int:
@@ -103,7 +124,7 @@ def phases(plan: Settings, memory: float) -> list[PhaseMemory]:
     if plan.needs.teacher_views:
         found["teacher"] = (_between(plan) if plan.colocated else {}) | _teacher(plan)
     if plan.needs.trains:
-        shard = FP32 * plan.student.total / plan.gpus
+        shard = FP32 * plan.trained.parameters / plan.gpus
         found["fine-tuning" if plan.needs.fine_tunes else "student"] = _student(plan)
         held = _updating(plan) | _hidden_states(plan, _student_batch(plan))
         found["optimiser"] = held | {"temporaries of AdamW": shard}
@@ -134,9 +155,9 @@ def host_bytes(plan: Settings, gpus_per_node: int) -> float:
     """What is kept in one node's memory instead of on its GPUs: the offloaded shards."""
     per_gpu = 0.0
     if plan.student_offload:
-        per_gpu += FP32 * plan.student.total / plan.gpus
+        per_gpu += FP32 * plan.held / plan.gpus
     if plan.optimizer_offload and plan.needs.steps_on_rollouts:
-        per_gpu += 2 * FP32 * plan.student.total / plan.gpus
+        per_gpu += 2 * FP32 * plan.trained.parameters / plan.gpus
     if plan.teacher_offload and plan.needs.teacher_views:
         per_gpu += BF16 * plan.teacher.total / plan.teacher_gpus
     return per_gpu * gpus_per_node
@@ -148,9 +169,9 @@ def _between(plan: Settings) -> Parts:
     if plan.needs.distils:
         parts["teacher head"] = BF16 * plan.teacher.head_size
     if not plan.student_offload:
-        parts["student weights"] = FP32 * plan.student.total / plan.gpus
+        parts["student weights"] = FP32 * plan.held / plan.gpus
     if plan.needs.steps_on_rollouts and not plan.optimizer_offload:
-        parts["AdamW states"] = 2 * FP32 * plan.student.total / plan.gpus
+        parts["AdamW states"] = 2 * FP32 * plan.trained.parameters / plan.gpus
     if plan.needs.teacher_views and plan.colocated and not plan.teacher_offload:
         parts["teacher weights"] = BF16 * plan.teacher.total / plan.gpus
     return parts
@@ -159,9 +180,9 @@ def _between(plan: Settings) -> Parts:
 def _updating(plan: Settings) -> Parts:
     """While the student trains all its states are on the GPU, offloaded or not."""
     states = {
-        "student weights": FP32 * plan.student.total / plan.gpus,
-        "AdamW states": 2 * FP32 * plan.student.total / plan.gpus,
-        "gradients": FP32 * plan.student.total / plan.gpus,
+        "student weights": FP32 * plan.held / plan.gpus,
+        "AdamW states": 2 * FP32 * plan.trained.parameters / plan.gpus,
+        "gradients": FP32 * plan.trained.parameters / plan.gpus,
     }
     return states if plan.needs.fine_tunes else _between(plan) | states
 
@@ -195,12 +216,14 @@ def _student_batch(plan: Settings) -> MicroBatch:
 def _student(plan: Settings) -> Parts:
     batch, loss = _student_batch(plan), Loss(plan.needs.distils, plan.chunk_rows, plan.needs.rewarded)
     moments = student_moments(plan.student, batch, plan.checkpointing, loss)
+    if not plan.trained.vision_backward:
+        moments = without_vision_backward(moments, plan.student, batch)
     return _updating(plan) | _hidden_states(plan, batch) | fullest(moments)
 
 
 def _weight_sync(plan: Settings) -> Parts:
     return _between(plan) | {
-        "student weights": FP32 * plan.student.total / plan.gpus,
+        "student weights": FP32 * plan.held / plan.gpus,
         "vLLM weights": BF16 * plan.student.total / plan.tensor_parallel,
         "transfer buffer": plan.sync_bucket,
         "gathered tensor": FP32 * plan.student.head_size,

@@ -12,11 +12,13 @@ from verl_vaopd.costs.published import PUBLISHED
 from verl_vaopd.costs.shapes import ModelShape
 from verl_vaopd.costs.step import Step
 from verl_vaopd.costs.text import ExpertsTextShape
+from verl_vaopd.costs.trained import Learns
 from verl_vaopd.costs.workload import Workload
 from verl_vaopd.methods import method_of
 from verl_vaopd.planning.memory import Settings
 from verl_vaopd.planning.needs import Needs
 from verl_vaopd.settings.compose import compose, instantiate
+from verl_vaopd.settings.trained import frozen_parts, lora_settings
 
 DATASET_ROWS = {"geometry3k": 2101, "virl39k": 38870}  # training rows, where the file is not here yet
 HELD_OUT = 200  # held-out problems of each
@@ -98,6 +100,16 @@ def held_out_problems(config) -> int:
     return config.data.val_max_samples if config.data.val_max_samples > 0 else HELD_OUT
 
 
+def learns_of(config, student: ModelShape) -> Learns | None:
+    """What of the student is trained; None: everything."""
+    from omegaconf import OmegaConf
+
+    own = config.actor_rollout_ref
+    frozen = frozen_parts(config.vaopd.freeze, own.actor)
+    lora = lora_settings(OmegaConf.to_container(own.model, resolve=True))
+    return Learns.of(student, frozen, lora) if frozen or lora else None
+
+
 def settings(config) -> Settings:
     """What decides memory.
 
@@ -147,6 +159,7 @@ def settings(config) -> Settings:
         chunk_rows=config.vaopd.chunk_size or default_chunk_size(student.text.vocab_size, dtype=torch.bfloat16),
         sync_bucket=rollout.checkpoint_engine.update_weights_bucket_megabytes * 2**20,
         needs=needs,
+        learns=learns_of(config, student),
         held_out=held_out_problems(config) * rollout.val_kwargs.n,
         whole_distributions=config.vaopd.score == "distribution",
     )
@@ -173,7 +186,7 @@ def usual_step(plan: Settings, device: Device, workload: Workload, nodes: int, n
         teacher_micro_batch_tokens=plan.teacher_tokens,
         sync_bucket=plan.sync_bucket / 2**30,
     )
-    step = Step(plan.teacher, plan.student, workload, implementation, device, plan.gpus, assumptions)
+    step = Step(plan.teacher, plan.student, workload, implementation, device, plan.gpus, assumptions, plan.learns)
     on_teacher = replace(step, gpus=plan.teacher_gpus)
     return {
         phase.name: phase.seconds(device, assumptions)

@@ -7,6 +7,7 @@ from verl_vaopd.algorithm.degradations import DEGRADATIONS
 from verl_vaopd.algorithm.token_masking import MASKED_TOKENS
 from verl_vaopd.settings.of_methods import GKDConfig, PAPOConfig
 from verl_vaopd.settings.teacher import TeacherConfig
+from verl_vaopd.settings.trained import PARTS
 from verl_vaopd.settings.values import is_number, is_whole, refuse
 
 SCORES = ("sampled", "distribution")
@@ -25,6 +26,9 @@ class VAOPDConfig:
     """How the student learns: ``vaopd`` (Eq. 6), ``opd`` (Eq. 1), ``gkd``, ``offpolicy_kd``, ``cot_sft``, ``grpo``,
     ``papo``; ``base``: not at all, it is evaluated only; ``pkg://module:Class``: a method of your own. See
     docs/methods.md. VA is scored and logged wherever a teacher is loaded."""
+    freeze: list[str] = field(default_factory=list)
+    """Parts of the student that are not trained, any of ``vision``, ``merger``, ``language``, ``head``
+    (docs/lora_and_freezing.md)."""
     reward_weight: float = 0.0
     """Weight of GRPO's loss on the accuracy reward beside the distillation (``opd``, ``vaopd``, ``gkd``); 0: none."""
     degraded_view: bool = True
@@ -103,6 +107,10 @@ class VAOPDConfig:
         refuse(bad_drift, "max_drift", drift, "null, or a positive number")
         named = isinstance(self.method, str) and self.method
         refuse(not named, "method", self.method, "the name of a method, or pkg://module:Class")
+        parts, known = self.freeze, f"a list of {', '.join(PARTS)}, each once"
+        listed = isinstance(parts, list) and all(isinstance(part, str) and part in PARTS for part in parts)
+        refuse(not listed or len(set(parts)) < len(parts), "freeze", parts, known)
+        refuse(len(parts) == len(PARTS), "freeze", parts, "leaves nothing to train; vaopd.method=base evaluates only")
         weight, own = self.reward_weight, self.method_settings
         refuse(not is_number(weight) or weight < 0, "reward_weight", weight, "a number, 0 or more")
         refuse(not isinstance(own, dict), "method_settings", own, "a section of settings")

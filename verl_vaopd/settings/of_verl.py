@@ -24,8 +24,9 @@ USED = {  # section: its settings
     ),
     "actor_rollout_ref.actor.fsdp_config.mixed_precision": "buffer_dtype param_dtype reduce_dtype",
     "actor_rollout_ref.actor": (
-        "clip_ratio clip_ratio_c clip_ratio_high clip_ratio_low data_loader_seed loss_agg_mode ppo_epochs "
-        "ppo_max_token_len_per_gpu ppo_micro_batch_size_per_gpu ppo_mini_batch_size rollout_n strategy "
+        "clip_ratio clip_ratio_c clip_ratio_high clip_ratio_low data_loader_seed freeze_vision_tower "
+        "loss_agg_mode ppo_epochs ppo_max_token_len_per_gpu ppo_micro_batch_size_per_gpu ppo_mini_batch_size "
+        "rollout_n strategy "
         "ulysses_sequence_parallel_size use_dynamic_bsz use_kl_loss use_remove_padding use_torch_compile"
     ),
     "actor_rollout_ref.actor.policy_loss": "loss_mode",
@@ -41,9 +42,11 @@ USED = {  # section: its settings
     "actor_rollout_ref.rollout.val_kwargs": "do_sample n temperature top_k top_p",
     "actor_rollout_ref.rollout.agent": "agent_loop_manager_class num_workers",
     "actor_rollout_ref.model": (
-        "custom_chat_template enable_activation_offload enable_gradient_checkpointing external_lib model_type "
-        "path tokenizer_path trust_remote_code use_remove_padding use_shm"
+        "custom_chat_template enable_activation_offload enable_gradient_checkpointing exclude_modules external_lib "
+        "lora_alpha lora_rank model_type path target_modules tokenizer_path trust_remote_code use_remove_padding "
+        "use_shm"
     ),
+    "actor_rollout_ref.model.lora": "merge",
     "actor_rollout_ref": "hybrid_engine",
     "data": (
         "dataloader_num_workers filter_overlong_prompts function_tool_path "
@@ -120,9 +123,8 @@ REFUSED = {
     "data.tokenizer": "the student's folder has it (actor_rollout_ref.model.path)",
     "data.filter_overlong_prompts_workers": "no row is dropped (data.filter_overlong_prompts)",
     "data.gen_batch_size": "a step samples data.train_batch_size prompts",
-    MODEL + "lora*": "all weights of the student are trained; adapters are not supported yet",
-    MODEL + "target_modules": "all weights of the student are trained; adapters are not supported yet",
-    MODEL + "exclude_modules": "all weights of the student are trained; adapters are not supported yet",
+    MODEL + "lora.*": "it belongs to Megatron: set model.lora_rank, lora_alpha, target_modules, exclude_modules",
+    MODEL + "lora_adapter_path": "adapters begin at zero; merge that one into the student first",
     MODEL + "hf_config_path": "the config is that of actor_rollout_ref.model.path",
     MODEL + "use_liger": "it would replace the layers that student and teacher share",
     MODEL + "use_fused_kernels": "the loss is fused already (vaopd.chunk_size)",
@@ -130,7 +132,6 @@ REFUSED = {
     MODEL + "tiled_mlp*": "it would replace the layers that student and teacher share",
     MODEL + "mtp*": "the models have no heads for several tokens",
     ROLLOUT + "mtp*": "the models have no heads for several tokens",
-    ACTOR + "freeze_vision_tower": "all weights of the student are trained; freezing is not supported yet",
     ACTOR + "ppo_micro_batch_size": "set ppo_micro_batch_size_per_gpu",
     ACTOR + "tau_*": "it belongs to a policy loss that no method here uses",
     ACTOR + "policy_loss.*": "GRPO and PAPO use verl's vanilla policy loss",
@@ -162,7 +163,7 @@ REFUSED = {
     ROLLOUT + "multi_stage_wake_up": "it belongs to sglang; rollouts are vLLM's",
     ROLLOUT + "router_config_path": "verl's trainer does not read it",
     ROLLOUT + "multi_turn*": "an answer is one turn",
-    ROLLOUT + "layered_summon": "it belongs to adapters, which are not supported yet",
+    ROLLOUT + "layered_summon": "adapters are gathered one by one as it is",
     ROLLOUT + "agent.custom_async_server*": "verl's trainer does not read it",
     ROLLOUT + "agent.default_agent_loop": "agent.agent_loop_manager_class makes the answers",
     ROLLOUT + "agent.agent_loop_config_path": "agent.agent_loop_manager_class makes the answers",

@@ -4,6 +4,8 @@ import os
 
 from omegaconf import DictConfig, OmegaConf
 
+from verl_vaopd.settings.trained import frozen_parts
+
 
 def sft_config(config, steps: int) -> DictConfig:
     """The config of ``verl.trainer.sft_trainer`` whose every training setting is that of the run.
@@ -58,5 +60,6 @@ def sft_config(config, steps: int) -> DictConfig:
             "n_gpus_per_node": run.trainer.n_gpus_per_node,
         }
     )
-    sft.vaopd = {"output_dir": output_dir, "vocab_chunk_size": run.vaopd.chunk_size}
+    frozen = list(frozen_parts(run.vaopd.freeze, actor))
+    sft.vaopd = {"output_dir": output_dir, "vocab_chunk_size": run.vaopd.chunk_size, "frozen": frozen}
     return sft

@@ -73,6 +73,7 @@ class SupervisedTrainer(SFTTrainer):
         self.training_client.set_loss_fn(lambda *args, **kwargs: None)  # the host asks for one; the engine has its own
         self.engine = self.training_client.engine
         self.engine.objective = LogLikelihood()
+        self.engine.frozen = tuple(self.config.vaopd.frozen)
         self.engine.vocab_size = len(self.model_config.tokenizer)
         self.engine.chunk_size = self.config.vaopd.vocab_chunk_size
         self.training_client.train_batch = self._logged(self.training_client.train_batch)

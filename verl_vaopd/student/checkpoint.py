@@ -8,6 +8,12 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
+from verl.utils.device import get_device_id
+
+from verl_vaopd.student.adapters import adapted_layers, adapter_weights, merged_weights, peft_config
+from verl_vaopd.student.frozen import freeze_names, frozen_names
+from verl_vaopd.student.hugging_face import write_adapter, write_merged
+from verl_vaopd.student.trained import Trained
 
 SHARDS = "distributed"
 RANDOM_STATE = [np.ndarray, np.dtype, type(np.dtype(np.uint32)), np.random.get_state()[1].__reduce__()[0]]
@@ -19,28 +25,50 @@ class ShardedCheckpoint(FSDPCheckpointManager):
 
     They are written with torch.distributed.checkpoint instead, which cuts tensors anew for the ranks that load. The
     scheduler, each rank's random state and the Hugging Face folder are the host's. Which checkpoints are kept is the
-    driver's business (:mod:`verl_vaopd.trainer.checkpoints`).
+    driver's business (:mod:`verl_vaopd.trainer.checkpoints`). They hold what is trained, and :class:`Trained` says what
+    that is.
     """
 
+    trained: Trained
+
     def save_checkpoint(self, local_path: str, hdfs_path=None, global_step: int = 0, max_ckpt_to_keep=None):
-        wanted = self.checkpoint_save_contents
-        self.checkpoint_save_contents = [name for name in wanted if name not in ("model", "optimizer")]
+        wanted, adapters = self.checkpoint_save_contents, bool(adapted_layers(self.model))
+        own = ("model", "optimizer", "hf_model") if adapters else ("model", "optimizer")
+        self.checkpoint_save_contents = [name for name in wanted if name not in own]
         try:
             super().save_checkpoint(local_path, hdfs_path, global_step, max_ckpt_to_keep)
         finally:
             self.checkpoint_save_contents = wanted
+        if self.rank == 0:
+            self.trained.write(local_path)
+        if adapters:
+            self._write_adapters(os.path.join(local_path, "huggingface"), merged="hf_model" in wanted)
         dcp.save(self._state(), checkpoint_id=os.path.join(local_path, SHARDS))
 
     def load_checkpoint(self, local_path: str, hdfs_path=None, del_local_after_load=False):
         """Load what ``save_checkpoint`` wrote, on as many ranks as there are now.
 
-        Random states are restored if there are as many ranks as when it was saved.
+        Random states are restored if there are as many ranks as when it was saved. What is not trained stays as it is.
+
+        Raises:
+            ValueError: it is of a run that trained something else.
         """
         if local_path is None:
             return
+        was = Trained.read(local_path)
+        self.trained.require_same(was, local_path)
+        if was and was.unreached is not None:
+            self.trained.unreached = was.unreached
+            freeze_names(self.model, self.optimizer, was.unreached)
         state = self._state()
         dcp.load(state, checkpoint_id=os.path.join(local_path, SHARDS))
-        set_state_dict(self.model, self.optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
+        set_state_dict(
+            self.model,
+            self.optimizer,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
+            options=StateDictOptions(strict=False),
+        )
         if not self.should_load_extra:
             return
         own = self._extra_path(local_path, self.world_size, self.rank)
@@ -53,9 +81,24 @@ class ShardedCheckpoint(FSDPCheckpointManager):
             self.lr_scheduler.load_state_dict(extra["lr_scheduler"])
         torch.distributed.barrier()
 
+    def _write_adapters(self, folder: str, merged: bool) -> None:
+        """The adapters in PEFT's format, and the merged student: the host's would hold layers of PEFT's."""
+        adapters = {name: each.cpu() for name, each in adapter_weights(self.model, get_device_id()).items()}
+        if self.rank == 0:
+            write_adapter(folder, peft_config(self.model, self.trained.base), adapters)
+        if not merged:
+            return
+        weights = {}
+        for name, weight in merged_weights(self.model, get_device_id()):
+            if self.rank == 0:
+                weights[name] = weight.cpu()
+        if self.rank == 0:
+            write_merged(folder, self.model.config, weights)
+
     def _state(self) -> dict:
         model, optimizer = get_state_dict(self.model, self.optimizer, options=StateDictOptions(cpu_offload=False))
-        return {"model": model, "optimizer": optimizer}
+        frozen = frozen_names(self.model)
+        return {"model": {name: each for name, each in model.items() if name not in frozen}, "optimizer": optimizer}
 
     @staticmethod
     def _extra_path(folder: str, world_size: int, rank: int) -> str:

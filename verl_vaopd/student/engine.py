@@ -1,11 +1,13 @@
 """FSDP student engine: minimises its method's objective, a weighted sum over response tokens."""
 
+import os
 from dataclasses import replace
 
 import torch
 from tensordict import TensorDict
 from verl.utils.device import get_device_id
 from verl.utils.metric import Metric
+from verl.workers.config.optimizer import build_optimizer
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.rollout.utils import get_vision_placeholder_token_ids
 
@@ -13,7 +15,11 @@ from verl_vaopd.methods.interface.distillation import Divergence
 from verl_vaopd.methods.interface.objective import Objective, Outcome, Responses
 from verl_vaopd.model.engine import DEVICES, VisionEngine, rows_of
 from verl_vaopd.model.packing import Batch
+from verl_vaopd.settings.trained import lora_settings
+from verl_vaopd.student.adapters import adapter_weights, add_adapters, merged_weights, peft_config
 from verl_vaopd.student.checkpoint import ShardedCheckpoint
+from verl_vaopd.student.frozen import freeze, freeze_names, trained_parameters, unreached
+from verl_vaopd.student.trained import Trained
 
 
 @EngineRegistry.register(model_type="vaopd_student", backend=["fsdp2"], device=DEVICES)
@@ -25,6 +31,22 @@ class StudentEngine(VisionEngine):
     objective: Objective = Divergence()
     teacher_head: torch.Tensor | None = None
     second_view: dict = {}
+    frozen: tuple[str, ...] = ()
+    """Parts that are not trained; set before :meth:`initialize`."""
+
+    def _build_module(self):
+        module = super()._build_module()
+        freeze(module, self.frozen)
+        return module
+
+    def _build_lora_module(self, module):
+        """Differs from the host's: PEFT puts its layers into the module, whose forward stays this package's."""
+        add_adapters(module, lora_settings(self.model_config), self.frozen, self.sends_merged)
+        return module
+
+    def _build_optimizer(self, module):
+        """Differs from the host's: it is given what is trained."""
+        return build_optimizer(trained_parameters(module), self.optimizer_config)
 
     def initialize(self):
         """After the host's: checkpoints that another number of ranks can load."""
@@ -36,6 +58,33 @@ class StudentEngine(VisionEngine):
             processing_class=self.model_config.get_processor(),
             checkpoint_config=self.checkpoint_config,
         )
+        path = self.model_config.path
+        base = os.path.abspath(path) if os.path.isdir(path) else path
+        self.checkpoint_manager.trained = Trained(base, list(self.frozen), lora_settings(self.model_config))
+
+    @property
+    def sends_merged(self) -> bool:
+        return self.model_config.lora.get("merge", False)
+
+    def get_per_tensor_param(self, layered_summon=False, base_sync_done=False, **kwargs):
+        """Differs from the host's where there are adapters: :func:`merged_weights` says how; unmerged, the rest is in
+        vLLM already."""
+        if not self._is_lora:
+            return super().get_per_tensor_param(layered_summon, base_sync_done, **kwargs)
+        if self.sends_merged:
+            return merged_weights(self.module, get_device_id()), None
+        config = peft_config(self.module, self.model_config.path)
+        return adapter_weights(self.module, get_device_id()).items(), config.to_dict()
+
+    def optimizer_step(self):
+        """Before the host's first: what no forward reaches is frozen, and said."""
+        trained = self.checkpoint_manager.trained
+        if trained.unreached is None:
+            trained.unreached = unreached(self.module)
+            freeze_names(self.module, self.optimizer, trained.unreached)
+            if trained.unreached and self.rank == 0:
+                print(f"not trained, no forward reaches them: {', '.join(trained.unreached)}")
+        return super().optimizer_step()
 
     @property
     def banned(self) -> list[int]:

@@ -5,10 +5,16 @@ from pathlib import Path
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from transformers import AutoModelForImageTextToText
 from verl.model_merger.base_model_merger import BaseModelMerger, ModelMergerConfig
 
+from verl_vaopd.model.head import local_checkpoint
+from verl_vaopd.student.adapters import merge
 from verl_vaopd.student.checkpoint import SHARDS
+from verl_vaopd.student.trained import Trained
 
+BF16, FP32 = torch.bfloat16, torch.float32
+A, B = ".lora_A.default.weight", ".lora_B.default.weight"
 MODEL = "model."
 """What names of the student's weights begin with in the index; those of AdamW's state do not."""
 
@@ -39,15 +45,36 @@ def merge_shards(actor: Path, output: Path) -> None:
 
 
 def read_weights(actor: Path) -> dict[str, torch.Tensor]:
-    """The student's weights by name, whole and in bf16; AdamW's state is not read."""
+    """The student's weights by name, whole and in bf16; AdamW's state is not read.
+
+    What was not trained is that of the student which the run began with.
+
+    Raises:
+        ValueError: that student is not to be had any more.
+    """
     index = read_index(actor)
     weights = {
-        name.removeprefix(MODEL): torch.empty(entry.size, dtype=torch.bfloat16)  # a shard is cast as it is copied
+        # A shard is cast as it is copied; adapters are when they have been merged.
+        name.removeprefix(MODEL): torch.empty(entry.size, dtype=FP32 if name.endswith((A, B)) else BF16)
         for name, entry in index.state_dict_metadata.items()
         if name.startswith(MODEL) and isinstance(entry, TensorStorageMetadata)
     }
     dcp.load({"model": weights}, checkpoint_id=actor / SHARDS, no_dist=True)
-    return weights
+    trained = Trained.read(actor)
+    return weights if trained is None or trained.everything else with_base(weights, trained)
+
+
+def with_base(weights: dict[str, torch.Tensor], trained: Trained) -> dict[str, torch.Tensor]:
+    """``weights`` of what was trained, adapters merged, and all other weights of the student they began with; bf16."""
+    path = local_checkpoint(trained.base)
+    whole = AutoModelForImageTextToText.from_pretrained(path, dtype=torch.float32).state_dict()
+    whole |= {name: weight for name, weight in weights.items() if name in whole}
+    for name, a in weights.items():
+        if name.endswith(A):
+            layer = name.removesuffix(A)
+            scale = trained.lora["lora_alpha"] / trained.lora["lora_rank"]
+            whole[f"{layer}.weight"] = merge(whole[f"{layer}.weight"], a, weights[layer + B], scale)
+    return {name: weight.bfloat16() for name, weight in whole.items()}
 
 
 def read_index(actor: Path) -> Metadata:

@@ -1,6 +1,7 @@
 """Ray workers: the student with its rollout adapter, and the teacher, in one process per device or in two pools."""
 
 import os
+from functools import partial
 
 import torch
 import torch.distributed
@@ -22,6 +23,7 @@ from verl_vaopd.model.head import load_lm_head
 from verl_vaopd.platform.loopback import private_socket, register_bound_rendezvous
 from verl_vaopd.rollout.image_views import fetch_views
 from verl_vaopd.settings.config import VAOPDConfig
+from verl_vaopd.settings.trained import frozen_parts
 
 
 def init_process_group() -> None:
@@ -51,9 +53,10 @@ def row_keys(data: TensorDict) -> list[tuple[str, bytes]]:
 class StudentTrainingWorker(TrainingWorker):
     """The host's training worker that fetches the images of its rows and holds its method's objective."""
 
-    def __init__(self, config: TrainingWorkerConfig):
+    def __init__(self, config: TrainingWorkerConfig, frozen: tuple[str, ...] = ()):
         init_process_group()
         super().__init__(config)
+        self.engine.frozen = frozen
         self.handed_over: dict[tuple[str, bytes], torch.Tensor] = {}
 
     def hand_over(self, data: TensorDict, teacher_hidden: torch.Tensor) -> None:
@@ -151,6 +154,8 @@ class VAOPDWorker(ActorRolloutRefWorker):
     def init_model(self):
         with open_dict(self.config.model.override_config) as overrides:
             overrides.vaopd_layout = self.config.vaopd.layout  # the engine takes it back out
+        frozen = frozen_parts(self.config.vaopd.freeze, self.config.actor)
+        self.actor_worker_cls = partial(StudentTrainingWorker, frozen=frozen)
         super().init_model()
         self.rollout.zmq_handle = private_socket(self.rollout.zmq_handle)  # as in rollout.weight_socket
         config: VAOPDConfig = omega_conf_to_dataclass(self.config.vaopd)
