@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import os
+import tempfile
 
 import pytest
 
@@ -10,6 +11,7 @@ def environment():
     """What a test, or a command that it calls in this process, sets in the environment ends with the test."""
     before = dict(os.environ)
     yield
+    tempfile.tempdir = None  # where Python remembers what TMPDIR was
     if dict(os.environ) != before:
         os.environ.clear()
         os.environ.update(before)

@@ -10,10 +10,9 @@ from verl_vaopd.evaluation.calibration import nearest
 from verl_vaopd.evaluation.manifest import checkpoint_hash, continue_run, write_json
 from verl_vaopd.evaluation.variants import Variants, read_variants
 from verl_vaopd.serving import EvaluationError
-from verl_vaopd.serving.server import free_port
 
 NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a whole safetensors file
-NOWHERE = f"http://127.0.0.1:{free_port()}/v1"
+NOWHERE = "http://127.0.0.1:1/v1"  # no server answers at port 1
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
+from omegaconf import OmegaConf
 
 from verl_vaopd.settings.config import VAOPDConfig
 from verl_vaopd.settings.teacher import TeacherConfig
@@ -21,7 +22,8 @@ def test_the_cache_is_emptied_after_all_models_are_built(method, teacher):
     worker.config = SimpleNamespace(
         vaopd=VAOPDConfig(teacher=TeacherConfig(path="x"), output_dir="x", method=method),
         vaopd_vocab_size=10,
-        actor=None,
+        actor=SimpleNamespace(freeze_vision_tower=False),
+        model=OmegaConf.create({"override_config": {}}),
         rollout=SimpleNamespace(temperature=1.0),
     )
     worker.actor = SimpleNamespace(attach_objective=lambda *_: order.append("head"))

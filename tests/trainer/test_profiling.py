@@ -102,7 +102,7 @@ def test_a_teachers_own_workers_start_under_nsys_where_the_students_do():
 
 def test_a_teachers_own_worker_is_built_with_its_profiler():
     given = omega_conf_to_dataclass(settings().actor_rollout_ref.actor.profiler)
-    config = SimpleNamespace(teacher=mock.MagicMock(override_config={}))
+    config = SimpleNamespace(teacher=mock.MagicMock(override_config={}), layout="auto")
     with (
         mock.patch("verl_vaopd.trainer.workers.init_process_group"),
         mock.patch("verl_vaopd.trainer.workers.HFModelConfig"),

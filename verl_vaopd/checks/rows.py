@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from jinja2 import TemplateError
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
-from verl_vaopd.checks.image_tokens import ImageTokens
 from verl_vaopd.data.bad_rows import BadRow, RowError, report
 from verl_vaopd.data.dataset import VisionDataset, images_of
 from verl_vaopd.data.image_column import check_group, read_rows
 from verl_vaopd.data.text import PLACEHOLDER, check_question
+from verl_vaopd.rollout.image_tokens import ImageTokens
 from verl_vaopd.rollout.image_views import budgeted, encode_views, rendered
 
 ROWS_ENCODED = 8
