@@ -53,6 +53,7 @@ def test_auto_is_the_faster_layout_that_fits(folder, family):
         ("gemma3", dict(ranks=2), "ulysses_sequence_parallel_size=2: the padded layout does not spread a sequence"),
         ("gemma3", dict(attn_implementation="flash_attention_2"), "the padded layout runs sdpa; set auto or sdpa"),
         ("gemma3", dict(device="cpu"), "a gemma3 student needs a GPU"),
+        ("qwen3_vl_moe", dict(), "a qwen3_vl_moe student is not supported"),
         ("qwen3_5", dict(device="cpu"), "a qwen3_5 student needs a GPU"),
     ],
 )

@@ -38,8 +38,14 @@ def check_served(family: Family, model, device: str) -> None:
     """Refuse a student that vLLM cannot sample from.
 
     Raises:
-        ValueError: its architecture is not among vLLM's, or the CPU backend would sample from another distribution.
+        ValueError: it has experts, its architecture is not among vLLM's, or the CPU backend would sample from another
+            distribution.
     """
+    if getattr(model.text_config, "num_experts", None):  # of mixtures only
+        raise ValueError(
+            f"a {model.model_type} student is not supported: experts' weights have not been seen to reach vLLM whole; "
+            "as a teacher it runs"
+        )
     if device == "cpu" and family.wrong_on_cpu:
         raise ValueError(
             f"a {model.model_type} student needs a GPU: vLLM's CPU backend does not serve it rightly "

@@ -19,6 +19,7 @@ from verl_vaopd.settings.trained import lora_settings
 from verl_vaopd.student.adapters import adapter_weights, add_adapters, merged_weights, peft_config
 from verl_vaopd.student.checkpoint import ShardedCheckpoint
 from verl_vaopd.student.frozen import freeze, freeze_names, trained_parameters, unreached
+from verl_vaopd.student.sent_names import by_hub_names
 from verl_vaopd.student.trained import Trained
 
 
@@ -68,11 +69,13 @@ class StudentEngine(VisionEngine):
 
     def get_per_tensor_param(self, layered_summon=False, base_sync_done=False, **kwargs):
         """Differs from the host's where there are adapters: :func:`merged_weights` says how; unmerged, the rest is in
-        vLLM already."""
-        if not self._is_lora:
-            return super().get_per_tensor_param(layered_summon, base_sync_done, **kwargs)
-        if self.sends_merged:
-            return merged_weights(self.module, get_device_id()), None
+        vLLM already. And in names, where vLLM knows those of the hub alone."""
+        if not self._is_lora or self.sends_merged:
+            if self._is_lora:
+                weights, config = merged_weights(self.module, get_device_id()), None
+            else:
+                weights, config = super().get_per_tensor_param(layered_summon, base_sync_done, **kwargs)
+            return by_hub_names(self.module, weights) if self.family.sent_by_hub_names else weights, config
         config = peft_config(self.module, self.model_config.path)
         return adapter_weights(self.module, get_device_id()).items(), config.to_dict()
 

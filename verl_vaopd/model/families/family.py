@@ -19,12 +19,14 @@ class Family:
     run on right-padded rows; what is special is said by a class in a file of its own.
 
     Class attributes: ``model_types``, as in ``config.json``; ``layouts`` that fit, the fastest first; ``wrong_on_cpu``:
-    why vLLM's CPU backend does not sample what a student of this family says, if it does not.
+    why vLLM's CPU backend does not sample what a student of this family says, if it does not; ``sent_by_hub_names``:
+    whether vLLM knows weights by their names on the hub alone, not by those in memory.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
     layouts: tuple[str, ...] = ("padded",)
     wrong_on_cpu: ClassVar[str | None] = None
+    sent_by_hub_names: ClassVar[bool] = False
 
     def __init__(self, config):
         """Raises ValueError: the head's logits are not hidden states times weights alone."""
