@@ -110,7 +110,8 @@ def publish(title: str, settings, tables: Iterable[Iterable[str]]) -> None:
 
     ``settings``: parsed arguments, with ``save`` and, if the benchmark has it, ``threads``.
     """
-    module = sys.modules["__main__"].__spec__.name
+    spec = sys.modules["__main__"].__spec__
+    module = spec.name if spec else "benchmarks"  # none where a test calls from a process of its runner
     lines = [f"# {title}", "", f"`{shlex.join(['python', '-m', module, *sys.argv[1:]])}`, {date.today()}", ""]
     lines.append(machine_description(threads=getattr(settings, "threads", None)))
     for table in tables:

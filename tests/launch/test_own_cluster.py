@@ -20,7 +20,8 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
-def test_a_cluster_of_the_runs_own_keeps_to_this_machine(tmp_path):
+def test_a_cluster_of_the_runs_own_keeps_to_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
     environ = {}
     keep_private(environ)
     folder = environ["RAY_TMPDIR"]

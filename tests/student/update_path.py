@@ -212,8 +212,14 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
         result["parameters"] = {key: p.full_tensor() for key, p in engine.module.named_parameters()}
         return {**result, "metrics": metrics}
     towers = []
-    tower = engine.module.model.visual
-    watched = tower.register_forward_hook(lambda *given: towers.append(given[-1].pooler_output.requires_grad))
+    children = dict(engine.module.model.named_children())
+    tower = children.get("visual") or children["vision_tower"]
+
+    def watch(_, __, seen):
+        features = seen.last_hidden_state if seen.pooler_output is None else seen.pooler_output
+        towers.append(features.requires_grad)
+
+    watched = tower.register_forward_hook(watch)
     with engine.train_mode(zero_grad_on_exit=False):
         engine.optimizer_zero_grad()
         with LargestTensor() as largest_of_student:
