@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from unittest import mock
 
 import torch
@@ -208,6 +209,7 @@ def measured_student(case: Case, live: LiveBytes, folder: str) -> dict[str, floa
     )
 
     from verl_vaopd.student.engine import StudentEngine
+    from verl_vaopd.student.trained import Trained
     from verl_vaopd.trainer.workers import StudentTrainingWorker
 
     settings = TrainingWorkerConfig(
@@ -237,6 +239,7 @@ def measured_student(case: Case, live: LiveBytes, folder: str) -> dict[str, floa
         worker.reset()
     worker.set_loss_fn(lambda *_, **__: None)  # the host asks for one; the engine has its own
     engine, figures = worker.engine, {}
+    engine.checkpoint_manager = SimpleNamespace(trained=Trained(case.size, unreached=[]))  # none is looked for
     actor = ActorConfig(strategy="fsdp2", rollout_n=4, ppo_mini_batch_size=1, ppo_micro_batch_size_per_gpu=1)
     with mock.patch("verl_vaopd.trainer.workers.load_lm_head", teacher_head):
         worker.attach_objective(case.settings, VOCABULARY, actor, temperature=0.7)

@@ -54,7 +54,7 @@ def build(cls, path: str, case: dict, on_gpu: bool):
     if on_gpu:
         move_to_cuda(module)
     engine.module, engine.family, engine._autocast_dtype = module, family_of(module.config), dtype
-    engine.model_config = SimpleNamespace(processor=None)
+    engine.layout, engine.model_config = "packed", SimpleNamespace(processor=None)
     engine.ulysses_sequence_parallel_size, engine.ulysses_parallel_group = 1, None
     engine.get_data_parallel_size = lambda: 1
     engine.get_data_parallel_group = lambda: torch.distributed.group.WORLD
