@@ -57,7 +57,7 @@ class VisionEngine(FSDPEngineWithLMHead):
         return module
 
     def _build_fsdp_module(self, module):
-        with own_units():
+        with own_units() if self.family.own_units else nullcontext():
             return super()._build_fsdp_module(module)
 
     def _resolve_attention(self) -> str:

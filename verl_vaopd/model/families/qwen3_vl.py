@@ -13,6 +13,7 @@ class Qwen3VL(PatchGridFamily):
     """Source: https://huggingface.co/docs/transformers/model_doc/qwen3_vl and qwen3_vl_moe."""
 
     model_types = ("qwen3_vl", "qwen3_vl_moe")
+    own_units = False
 
     def __init__(self, config):
         super().__init__(config)
