@@ -9,12 +9,9 @@ from safetensors import safe_open
 from tests.stack import mixed_rows, records, run
 from tests.tiny_families import make_tiny
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.long]
 
-FAMILIES = [
-    "qwen2_5_vl",
-    pytest.param("internvl", marks=pytest.mark.long),
-]
+FAMILIES = ["qwen2_5_vl", "internvl"]
 
 
 def three_steps(folder: Path, student: Path, teacher: Path, *overrides) -> list[dict]:
