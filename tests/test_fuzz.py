@@ -105,7 +105,7 @@ def test_a_row_is_usable_or_refused(processor, degradation, row):
         assert error.field and error.problem and error.mend
         return
     # As training: verl's ids of the prompt, of which none is cut and none that is special was typed.
-    check = RowCheck(processor, data, degrade, max_images=2)
+    check = RowCheck(processor, data, degrade, max_images=2, model_type="qwen3_vl")
     chat = check.messages._build_messages({**row, "prompt": [dict(m) for m in row["prompt"]]}, key="prompt")
     pictures = [p["image"] for m in chat if isinstance(m["content"], list) for p in m["content"] if "image" in p]
     ids = check.builder.build_initial_tokens(chat, images=pictures)

@@ -30,7 +30,7 @@ DATA = SimpleNamespace(
 
 def check_row(row: dict, processor, data_config, degrade, max_images: int) -> int:
     """Check one row, pixels included, and encode it as training does. Returns the tokens of its prompt."""
-    check = RowCheck(processor, data_config, degrade, max_images)
+    check = RowCheck(processor, data_config, degrade, max_images, "qwen3_vl")
     tokens = check(row, check_images(row.get(data_config.image_key), data_config.image_key))
     check.encode(row, tokens)
     return tokens
@@ -57,7 +57,7 @@ def rows_with(change, index=LATE):
 
 
 def checked(files, processor, data=DATA, max_images=2, setting="data.train_files"):
-    return check_rows(files, setting, processor, data, pixelate, max_images)
+    return check_rows(files, setting, processor, data, pixelate, max_images, "qwen3_vl")
 
 
 def says(text):
@@ -197,7 +197,7 @@ def test_tokens_are_counted_as_the_processor_makes_them(processor, size, budget)
     row["images"] = [{"bytes": file.getvalue()}] * 2
     says("<image>Is <image> like it? 数 \u0301")(row)
     data = SimpleNamespace(**{**vars(DATA), "mm_processor_kwargs": budget, "max_prompt_length": 10_000})
-    counted = RowCheck(processor, data, pixelate, 2)(row, [size, size])
+    counted = RowCheck(processor, data, pixelate, 2, "qwen3_vl")(row, [size, size])
     chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Is "}]}]
     chat[0]["content"] += [{"type": "image"}, {"type": "text", "text": " like it? 数 \u0301"}]
     text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)

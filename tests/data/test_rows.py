@@ -56,7 +56,9 @@ def test_the_start_up_checks_read_them(converted):
         apply_chat_template_kwargs={},
     )
     for name in ("train", "validation"):
-        check_rows(str(converted / f"{name}.parquet"), "data.train_files", make_processor(), data, pixelate, 2)
+        check_rows(
+            str(converted / f"{name}.parquet"), "data.train_files", make_processor(), data, pixelate, 2, "qwen3_vl"
+        )
 
 
 def test_verls_dataset_reads_them(converted, tmp_path):

@@ -6,6 +6,9 @@ from verl_vaopd.model.families import Family, family_of, layout_of
 from verl_vaopd.model.head import local_checkpoint
 from verl_vaopd.model.padded import check_padded
 
+EXPERTS = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
+"""What text configs call their number."""
+
 
 def layouts_of(config, models: dict[str, str]) -> dict[str, tuple[str, str]]:
     """``student`` and ``teacher``, as far as they are in ``models`` (paths), -> model type and layout.
@@ -41,7 +44,7 @@ def check_served(family: Family, model, device: str) -> None:
         ValueError: it has experts, its architecture is not among vLLM's, or the CPU backend would sample from another
             distribution.
     """
-    if getattr(model.text_config, "num_experts", None):  # of mixtures only
+    if any(getattr(model.text_config, name, None) for name in EXPERTS):  # of mixtures only
         raise ValueError(
             f"a {model.model_type} student is not supported: experts' weights have not been seen to reach vLLM whole; "
             "as a teacher it runs"

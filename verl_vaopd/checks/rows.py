@@ -46,7 +46,7 @@ class RowCheck:
         degrade: makes the degraded view; ``max_images``: images that vLLM takes for a prompt.
     """
 
-    def __init__(self, processor, data_config, degrade, max_images: int, model_type: str = "qwen3_vl"):
+    def __init__(self, processor, data_config, degrade, max_images: int, model_type: str):
         self.processor, self.data, self.degrade, self.max_images = processor, data_config, degrade, max_images
         added = processor.tokenizer.added_tokens_decoder.values()
         # The processor's own stand-in becomes an image token.
@@ -191,9 +191,7 @@ def image_limit(config) -> int:
     return limits.get("image", VLLM_IMAGES)
 
 
-def check_rows(
-    files, setting: str, processor, data_config, degrade, max_images: int, model_type: str = "qwen3_vl"
-) -> int:
+def check_rows(files, setting: str, processor, data_config, degrade, max_images: int, model_type: str) -> int:
     """Check every row of ``files``; the first ones of each file are encoded under both views.
 
     Args:

@@ -92,7 +92,8 @@ def fetch_views(uids: list[str], degraded: bool) -> tuple[dict[str, ImageInputs]
     shared = tq.kv_list(PARTITION)[PARTITION][keys[0]]["shared"]
     pixels = [PIXELS, DEGRADED] if degraded else [PIXELS]
     data = tq.kv_batch_get(keys=keys, partition_id=PARTITION, select_fields=[*pixels, *shared])
-    others = [{name: data[name].unbind()[place] for name in shared} for place in range(len(keys))]
+    columns = {name: data[name].unbind() for name in shared}
+    others = [{name: rows[place] for name, rows in columns.items()} for place in range(len(keys))]
     views = [
         {key: ImageInputs(row, **more) for key, row, more in zip(keys, data[name].unbind(), others, strict=True)}
         for name in pixels
