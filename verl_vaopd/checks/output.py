@@ -15,7 +15,8 @@ def check_output(config, steps: int) -> None:
     Raises:
         ValueError: names the setting, the folder, and what to mend.
     """
-    from verl_vaopd.costs.shapes import FP32
+    from verl_vaopd.checks.models import model_type_of
+    from verl_vaopd.costs.shapes import FP32, SHAPES
     from verl_vaopd.model.head import local_checkpoint
     from verl_vaopd.model.safe_weights import count_weights
     from verl_vaopd.planning.checkpoints import checkpoint_bytes, kept_at_most
@@ -30,10 +31,10 @@ def check_output(config, steps: int) -> None:
     saves = math.ceil(steps / trainer.save_freq) if trainer.save_freq > 0 else 1  # one when asked to stop
     kept = kept_at_most(saves, trainer.max_actor_ckpt_to_keep)
     path = config.actor_rollout_ref.model.path
-    try:
+    if model_type_of(path) in SHAPES:
         student = model_shape(path)
         each = checkpoint_bytes(student, learns_of(config, student))
-    except ValueError:  # a family that cannot be planned
+    else:  # a family that has no plan: as if all of it were trained
         each = 4 * FP32 * count_weights(local_checkpoint(path))
     there = Path(trainer.default_local_dir)
     held = sum(file.stat().st_size for file in there.rglob("*") if file.is_file())

@@ -27,6 +27,7 @@ def sft_config(config, steps: int) -> DictConfig:
         sft = compose("sft_trainer_engine")
     OmegaConf.set_struct(sft, False)
     sft.model, sft.optim, sft.checkpoint = run.actor_rollout_ref.model, actor.optim, actor.checkpoint
+    sft.model.override_config.vaopd_layout = run.vaopd.layout  # the engine takes it back out
     sft.engine = {
         **actor.fsdp_config,
         "strategy": actor.strategy,

@@ -39,10 +39,6 @@ class Family:
             if (value := getattr(config.text_config, name, None)) not in (None, 1):  # of some families only
                 raise ValueError(f"its head is capped or scaled ({name}={value}), which is not supported")
 
-    def model_arguments(self, input_ids: Tensor, images: list[ImageInputs]) -> dict[str, Tensor]:
-        """What the model's own forward takes beside ids and mask, for right-padded rows [R, longest]."""
-        return self.joined(images)
-
     def joined(self, images: list[ImageInputs]) -> dict[str, Tensor]:
         """The images of several rows as one input."""
         names = images[0].tensors if images else ()

@@ -1,7 +1,6 @@
 """Gemma 3: tokens of an image see each other, most layers see a window."""
 
 import torch
-from torch import Tensor
 
 from verl_vaopd.model.families.family import Family
 from verl_vaopd.model.row import Row
@@ -14,12 +13,6 @@ class Gemma3(Family):
     model_types = ("gemma3",)
     sent_by_hub_names = True
     wrong_on_cpu = "to it, tokens of an image see only earlier ones"
-
-    def model_arguments(self, input_ids: Tensor, images: list[ImageInputs]) -> dict[str, Tensor]:
-        """Without the kind of each token the model would be causal within an image."""
-        return super().model_arguments(input_ids, images) | {
-            "token_type_ids": (input_ids == self.image_token_id).long()
-        }
 
     def blank_row(self, processor) -> Row:
         vision = self.config.vision_config

@@ -31,12 +31,6 @@ class PatchGridFamily(PackedFamily):
             input_ids, None if images is None else images.image_grid_thw, self.image_token_id, self.merge
         )
 
-    def model_arguments(self, input_ids: Tensor, images: list[ImageInputs]) -> dict[str, Tensor]:
-        """Without the kind of each token the models would take plain positions."""
-        return super().model_arguments(input_ids, images) | {
-            "mm_token_type_ids": (input_ids == self.image_token_id).long()
-        }
-
     def arguments(self, images: list[ImageInputs]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The grid and the sequence lengths stay in host memory: the tower splits its patches by them."""
         grid = torch.cat([each.image_grid_thw for each in images])
