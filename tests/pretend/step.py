@@ -15,13 +15,12 @@ import torch
 
 os.environ["VERL_PLATFORM"] = "cpu"
 
-from transformers import Qwen3VLForConditionalGeneration
 from verl.workers.config import ActorConfig
 
 from tests.pretend.backward import backward
 from tests.pretend.cuda import WAITS, CudaTensor, move_to_cuda, pretend_cuda
 from tests.pretend.kernels import CALLS, gpu_kernels
-from tests.random_models import VOCAB_SIZE, Prompts
+from tests.random_models import VOCAB_SIZE, Prompts, load
 from tests.student.update_path import HOST, batch_of
 from tests.student.update_path_settings import REWARDS, TEMPERATURE
 from verl_vaopd.methods import Step, method_of
@@ -43,7 +42,7 @@ def build(cls, path: str, case: dict, on_gpu: bool):
     """An engine with its module as FSDP would show it to a layer: gathered, in the compute dtype."""
     engine = object.__new__(cls)
     dtype = DTYPES[case["dtype"]]
-    module = Qwen3VLForConditionalGeneration.from_pretrained(path, attn_implementation="sdpa", dtype=dtype)
+    module = load(path, dtype=dtype)
     if cls is TeacherEngine:
         module.requires_grad_(False).eval()
     else:
@@ -100,18 +99,19 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def run(case: dict, folder: str, on_gpu: bool) -> dict:
-    prompts = Prompts(response_lengths=case["response_lengths"])
+    prompts = Prompts(response_lengths=case["response_lengths"], family=case["family"])
     rows = [row for row in prompts.rows if row[0] in case["prompts"]]
     lengths = [length for _, _, length in rows]
     layout = {"use_dynamic_bsz": case["micro_batch"] is None, "micro_batch_size_per_gpu": case["micro_batch"] or 1}
-    config = VAOPDConfig(teacher=TeacherConfig(path=f"{folder}/teacher"), output_dir="x", **case["settings"])
+    teacher_path = f"{folder}/{case['family']}_teacher"
+    config = VAOPDConfig(teacher=TeacherConfig(path=teacher_path), output_dir="x", **case["settings"])
     method = method_of(config)
     result, waits = {"devices": {}, "dtypes": {}}, {}
 
     # Teacher.
     scored = {}
     if method.teacher_views:
-        teacher = build(TeacherEngine, f"{folder}/teacher", case, on_gpu)
+        teacher = build(TeacherEngine, teacher_path, case, on_gpu)
         teacher.method, teacher.vision, teacher.degraded = method, prompts.original, prompts.degraded
         counted = CountedWaits(teacher)
         output = teacher.forward_backward_batch(batch_of(rows, {}, **layout), None, forward_only=True)
@@ -141,7 +141,7 @@ def run(case: dict, folder: str, on_gpu: bool) -> dict:
 
     # Student.
     worker = object.__new__(StudentTrainingWorker)
-    worker.engine = engine = build(StudentEngine, f"{folder}/student", case, on_gpu)
+    worker.engine = engine = build(StudentEngine, f"{folder}/{case['family']}_student", case, on_gpu)
     worker.attach_objective(config, VOCAB_SIZE, actor, TEMPERATURE)
     engine.vision, engine.second_view = prompts.original, prompts.degraded if engine.views == 2 else {}
     data = batch_of(rows, columns, **layout)

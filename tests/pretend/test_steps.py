@@ -22,7 +22,9 @@ USUAL = {
     "checkpointing": True,
     "kernel": "varlen",
     "settings": {},
+    "family": "qwen3_vl",
 }
+FAMILIES = ("qwen2_5_vl", "qwen2_vl", "glm4v", "internvl")  # experts sort tokens by what the CPU has no integers for
 METHODS = {
     "vaopd": {},
     "vaopd, distribution": {"score": "distribution"},
@@ -39,6 +41,8 @@ CASES = {name: {**USUAL, "settings": settings} for name, settings in METHODS.ite
     "no checkpointing": {**USUAL, "checkpointing": False},
     "two rows": {**USUAL, "micro_batch": 2},  # of different prompts, with and without an image
     "text only": {**USUAL, "prompts": ["text"], "settings": {"method": "opd"}},
+    **{family: {**USUAL, "family": family, "kernel": "sdpa", "dtype": "fp32"} for family in FAMILIES},
+    "qwen2_5_vl, varlen": {**USUAL, "family": "qwen2_5_vl"},
 }
 CALLED = {  # what the layers of text and vision may call; "lower right": a branch
     "varlen": {"varlen", "sdpa flash"},
@@ -48,16 +52,17 @@ CALLED = {  # what the layers of text and vision may call; "lower right": a bran
 }
 # Waits in one forward and one backward of a micro-batch, none of them in a layer: ids and weights are checked, tokens
 # with a weight are counted, and the driver's sums are read.
-TEACHER_WAITS = 1
-STUDENT_WAITS = {"grpo": (6, 0), "papo": (10, 1)}
+TEACHER_WAITS = {"glm4v": 13}  # its tower reads sizes back where it computes
+STUDENT_WAITS = {"grpo": (6, 0), "papo": (10, 1), "glm4v": (20, 10)}
 DISTILLATION_WAITS = (7, 1)
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretend")
-    make_checkpoint(folder / "student", hidden=64, layers=2, head_rows=112, tied=True, seed=0)
-    make_checkpoint(folder / "teacher", hidden=96, layers=2, head_rows=128, tied=False, seed=1)
+    for family in ("qwen3_vl", *FAMILIES):
+        make_checkpoint(folder / f"{family}_student", 64, 2, head_rows=112, tied=True, seed=0, family=family)
+        make_checkpoint(folder / f"{family}_teacher", 128, 2, head_rows=128, tied=False, seed=1, family=family)
     (folder / "cases.json").write_text(json.dumps(CASES))
     run_ranks("tests.pretend.step", (1,), folder)
     return torch.load(folder / "results.pt", weights_only=False)
@@ -97,7 +102,8 @@ def test_the_kernel_that_was_asked_for_runs_and_no_other(results, name):
 def test_waits_for_the_gpu_keep_within_their_limit(results, name):
     waits = results[name]["gpu"]["waits"]
     if "teacher" in waits:
-        assert all(Counter(found).total() <= TEACHER_WAITS for found in waits["teacher"]["forwards"]), waits["teacher"]
+        limit = TEACHER_WAITS.get(name, 1)
+        assert all(Counter(found).total() <= limit for found in waits["teacher"]["forwards"]), waits["teacher"]
     forward, backward = STUDENT_WAITS.get(name, DISTILLATION_WAITS)
     assert all(Counter(found).total() <= forward for found in waits["student"]["forwards"]), waits["student"]
     assert all(Counter(found).total() <= backward for found in waits["student"]["backwards"]), waits["student"]

@@ -79,14 +79,12 @@ class RowCheck:
         chat = self._chat(row.get(self.data.prompt_key), len(sizes))
         self._answer(row)
         try:
-            rendered = self.processor.apply_chat_template(
-                chat, add_generation_prompt=True, tokenize=False, **self.data.apply_chat_template_kwargs
-            )
+            text = rendered(self.processor, chat, self.data)
         except TemplateError as error:
             problem = f"the chat template does not take it ({error})"
             raise RowError(self.data.prompt_key, "left_out", problem, MEND) from error
-        self._whole(chat, rendered)
-        tokens = len(self.processor.tokenizer(rendered)["input_ids"])
+        self._whole(chat, text)
+        tokens = len(self.processor.tokenizer(text)["input_ids"])
         tokens += sum(self.image_tokens(width, height) - 1 for width, height in sizes)
         if tokens >= self.data.max_prompt_length:  # the host cuts to the limit, so at the limit one cannot tell
             problem = f"the prompt has {tokens} tokens, data.max_prompt_length is {self.data.max_prompt_length}"

@@ -37,7 +37,11 @@ def plan_micro_batches(rows: list[Row], budget: int, at_least: int = 1) -> list[
         else:
             bins[place] = (bins[place][0] + tokens, bins[place][1] + piece)
 
-    plan = [indices for _, indices in bins]
+    return halved([indices for _, indices in bins], at_least)
+
+
+def halved(plan: list[list[int]], at_least: int) -> list[list[int]]:
+    """``plan`` with its largest micro-batches cut in two until there are ``at_least``."""
     while len(plan) < at_least:
         largest = max(plan, key=len)
         plan.remove(largest)

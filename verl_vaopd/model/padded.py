@@ -11,6 +11,7 @@ import torch
 
 from verl_vaopd.model.families import Family
 from verl_vaopd.model.forward import apply_to_head
+from verl_vaopd.model.micro_batches import halved
 from verl_vaopd.model.packing import Batch, check_lengths
 from verl_vaopd.model.row import Row
 
@@ -100,9 +101,4 @@ def plan_padded(rows: list[Row], budget: int, at_least: int = 1) -> list[list[in
             plan[-1].append(index)
         else:
             plan.append([index])
-    while len(plan) < at_least:
-        largest = max(plan, key=len)
-        plan.remove(largest)
-        half = (len(largest) + 1) // 2
-        plan += [largest[:half], largest[half:]]
-    return plan
+    return halved(plan, at_least)
