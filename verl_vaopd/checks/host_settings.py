@@ -6,7 +6,7 @@ from verl_vaopd.checks.safety import refuse_unsafe_settings
 from verl_vaopd.methods import Method, method_of
 from verl_vaopd.methods.interface.method import Refusal
 from verl_vaopd.settings.compose import instantiate
-from verl_vaopd.settings.values import is_whole
+from verl_vaopd.settings.values import is_number, is_whole
 
 WORKER_EXTENSION = "verl_vaopd.rollout.weight_socket.PrivateSocketExtension"
 MAX_ADAPTER_RANK = 512
@@ -207,8 +207,16 @@ def _devices(config) -> Iterator[Refusal]:
 
 
 def _trainer(config) -> Iterator[Refusal]:
-    mode = config.trainer.v1.trainer_mode
-    yield mode != "sync", "trainer.v1.trainer_mode", mode, "'sync'"
+    v1, modes = config.trainer.v1, ("sync", "colocate_async")
+    yield v1.trainer_mode not in modes, "trainer.v1.trainer_mode", v1.trainer_mode, f"one of {modes}"
+    ahead, bound = v1.colocate_async.num_warmup_batches, v1.sampler.max_off_policy_threshold
+    name = "trainer.v1.colocate_async.num_warmup_batches"
+    yield not is_number(ahead) or ahead < 0, name, ahead, "a number of batches, 0 or more"
+    name = "trainer.v1.sampler.max_off_policy_threshold"
+    yield bound is not None and not (is_whole(bound) and bound > 0), name, bound, "a whole number of updates, or null"
+    strategy = v1.sampler.max_off_policy_strategy
+    name = "trainer.v1.sampler.max_off_policy_strategy"
+    yield strategy != "wait", name, strategy, "'wait': 'drop' throws finished rollouts away"
     trainer = config.trainer
     modes = ("auto", "disable", "resume_path")
     yield trainer.resume_mode not in modes, "trainer.resume_mode", trainer.resume_mode, f"one of {modes}"

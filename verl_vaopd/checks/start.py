@@ -24,7 +24,13 @@ def check(config, dry_run: bool = False) -> list[str]:
 
     from verl_vaopd.checks.answers import check_answers
     from verl_vaopd.checks.attention import kernels_of
-    from verl_vaopd.checks.identity import MODEL_SETTINGS, check_models_of, checkpoint_to_resume, models_of
+    from verl_vaopd.checks.identity import (
+        MODEL_SETTINGS,
+        check_mode_of,
+        check_models_of,
+        checkpoint_to_resume,
+        models_of,
+    )
     from verl_vaopd.checks.layouts import layouts_of, padded_words
     from verl_vaopd.checks.models import check_models, check_student_heads, model_type_of
     from verl_vaopd.checks.output import check_output
@@ -64,6 +70,7 @@ def check(config, dry_run: bool = False) -> list[str]:
         if checkpoint := checkpoint_to_resume(config):
             check_models_of(checkpoint, **models_of(config, method))
             check_trained_of(checkpoint, config)
+            check_mode_of(checkpoint, config.trainer.v1.trainer_mode)
         check_output(config, planned_steps(config))
     return missing
 

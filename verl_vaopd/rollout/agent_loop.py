@@ -17,6 +17,7 @@ from verl_vaopd.answers.store import StoredAnswers
 from verl_vaopd.data.dataset import images_of
 from verl_vaopd.methods import Method, method_of
 from verl_vaopd.rollout.image_views import budgeted, encode_views, put_views, rendered
+from verl_vaopd.rollout.partial import VERSION, WRITTEN_BY, versions
 from verl_vaopd.rollout.replay import STORED_ANSWER
 from verl_vaopd.rollout.single_turn import UNEXPANDED
 from verl_vaopd.runlog.run_log import RunLog
@@ -120,7 +121,7 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         log.metrics({"step": step, "alarms": ["empty_rollout"]})
 
     async def _agent_loop_postprocess(self, output: AgentLoopOutput | list, validate: bool, **kwargs) -> None:
-        """Before the host's: a rollout row keeps the chat's text, not its images."""
+        """Before the host's: a rollout row keeps the chat's text without images, and which weights wrote its tokens."""
         kwargs.pop("stored_answer", None)
         kwargs["raw_prompt"] = without_images(kwargs["raw_prompt"])
         limit = self.rollout_config.prompt_length
@@ -133,6 +134,8 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
                     f"the prompt has {limit} tokens or more, data.max_prompt_length is {limit}: raise it above the "
                     "longest prompt or take the row out (prompts are never cut)"
                 )
+            if WRITTEN_BY in part.extra_fields:
+                kwargs[VERSION] = versions(part.extra_fields[WRITTEN_BY], len(part.response_ids))
         await super()._agent_loop_postprocess(output, validate, **kwargs)
 
     def _compute_multi_modal_inputs(self, output, input_ids) -> dict:

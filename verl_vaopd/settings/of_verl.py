@@ -68,7 +68,8 @@ USED = {  # section: its settings
         "val_only validation_data_dir"
     ),
     "trainer.v1": "sync trainer_mode",
-    "trainer.v1.sampler": "sync_refill_failed_groups",
+    "trainer.v1.colocate_async": "num_warmup_batches",
+    "trainer.v1.sampler": "max_off_policy_strategy max_off_policy_threshold sync_refill_failed_groups",
     "trainer.v1.sampler.custom_sampler": "name path",
     "ray_kwargs": "timeline_json_file",
 }
@@ -110,9 +111,7 @@ REFUSED = {
     "sandbox_fusion.*": "no code is run to score an answer: reward.custom_reward_function does it",
     "reward.sandbox_fusion.*": "no code is run to score an answer: reward.custom_reward_function does it",
     "algorithm.*": "the method (vaopd.method) says what is learnt, and by which advantages",
-    "trainer.v1.colocate_async*": "trainer.v1.trainer_mode is sync",
-    "trainer.v1.separate_async*": "trainer.v1.trainer_mode is sync",
-    "trainer.v1.sampler.max_off_policy*": "trainer.v1.trainer_mode is sync: rollouts are of the current student",
+    "trainer.v1.separate_async*": "teacher, student and vLLM share their devices: set colocate_async",
     "trainer.log_val_generations": "trackers are given heat maps (docs/tracking.md), rollouts/ has held-out answers",
     "trainer.esi_redundant_time": "verl's trainer does not read it; Slurm's time limit is seen to by scripts/slurm",
     "trainer.checkpoint_callback_class": "verl's trainer does not read it",
@@ -176,6 +175,13 @@ REFUSED = {
 }
 """Why nothing follows a setting."""
 
+PARTIAL_ROLLOUTS = (
+    "trainer.v1.colocate_async.num_warmup_batches",
+    "trainer.v1.sampler.max_off_policy_strategy",
+    "trainer.v1.sampler.max_off_policy_threshold",
+)
+"""Used under ``trainer.v1.trainer_mode=colocate_async`` alone."""
+
 
 def kind_of(name: str) -> str | None:
     """``used``, ``harmless``, ``refused``, or None: a setting of verl's that nobody has looked at."""
@@ -215,3 +221,5 @@ def refuse_unread(config: DictConfig, host: DictConfig) -> None:
             raise ValueError(f"{name}={value!r}: verl has no such setting; take it out, or correct its name")
         if kind_of(name) == "refused":
             raise ValueError(f"{name}={value!r}: nothing here follows it; take it out: {REFUSED[_longest(name)[0]]}")
+        if name in PARTIAL_ROLLOUTS and config.trainer.v1.trainer_mode == "sync":
+            raise ValueError(f"{name}={value!r}: nothing follows it under trainer.v1.trainer_mode=sync; take it out")

@@ -22,6 +22,10 @@ from verl_vaopd.student.frozen import freeze, freeze_names, trained_parameters, 
 from verl_vaopd.student.sent_names import by_hub_names
 from verl_vaopd.student.trained import Trained
 
+STALE = "stale"
+"""The column that says which tokens earlier weights wrote, 1 or 0, where some may be: vLLM's log-probabilities of them
+are not compared."""
+
 
 @EngineRegistry.register(model_type="vaopd_student", backend=["fsdp2"], device=DEVICES)
 class StudentEngine(VisionEngine):
@@ -107,7 +111,9 @@ class StudentEngine(VisionEngine):
         gradients over all ranks, hence the factor world size (on the weights: the loss then has gradient 1).
         """
         world, device = torch.distributed.get_world_size(), get_device_id()
-        names = ("token_weights", "rollout_log_probs", *self.objective.fields)
+        # Which tokens are of earlier weights is said where some may be.
+        own_names = ["token_weights", "rollout_log_probs", *([STALE] if STALE in micro_batch.keys() else [])]
+        names = (*own_names, *self.objective.fields)
         fields = {name: micro_batch[name].values().to(device, non_blocking=True) for name in names}  # [tokens (, Dt)]
         rows = rows_of(micro_batch, self.vision)
         second = rows_of(micro_batch, self.second_view)  # the rows again; a row without images has no second view
@@ -136,7 +142,7 @@ class StudentEngine(VisionEngine):
             return outcome.loss, replace(outcome, log_probs=sampled)
 
         batch, (loss, outcome) = self.run_rows(rows + second, loss_on_rows)
-        own = {name: batch.keep(fields[name]) for name in ("token_weights", "rollout_log_probs")}
+        own = {name: batch.keep(fields[name]) for name in own_names}
         metrics = self._statistics(loss / world, outcome, own)
         loss_sum = metrics.pop("loss_sum")
         return loss, {"loss": loss_sum, "metrics": metrics}
@@ -144,8 +150,10 @@ class StudentEngine(VisionEngine):
     def _statistics(self, loss, outcome: Outcome, fields) -> dict:
         """The sums that the driver logs, over the micro-batch as a whole."""
         counted = fields["token_weights"] > 0  # padding rows of the host weigh nothing and are in no statistic
-        drift = (outcome.log_probs - fields["rollout_log_probs"]).abs().where(counted, 0.0)
-        sums = {"loss_sum": loss.detach(), "tokens": counted.sum(), "drift_sum": drift.sum(), **outcome.sums}
+        compared = counted & (fields[STALE] == 0) if STALE in fields else counted
+        drift = (outcome.log_probs - fields["rollout_log_probs"]).abs().where(compared, 0.0)
+        drifts = {"drift_sum": drift.sum(), "drift_tokens": compared.sum()}
+        sums = {"loss_sum": loss.detach(), "tokens": counted.sum(), **drifts, **outcome.sums}
         total = torch.stack([value.double() for value in sums.values()])
         largest = torch.nn.functional.pad(drift, (0, 1)).max().double()  # a rank of the group may have no token
         if self.ulysses_parallel_group is not None:  # each rank of the group holds the terms of its own tokens

@@ -9,6 +9,7 @@ from verl.single_controller.ray import RayClassWithInitArgs, RayWorkerGroup
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import omega_conf_to_dataclass
 
@@ -23,6 +24,7 @@ from verl_vaopd.runlog.token_log import TokenLog
 from verl_vaopd.settings.config import VAOPDConfig
 from verl_vaopd.trainer import checkpoints
 from verl_vaopd.trainer.alarms import StepAlarms
+from verl_vaopd.trainer.partial import PartialRollouts
 from verl_vaopd.trainer.profiling import Profiling, nsight_settings
 from verl_vaopd.trainer.step import TrainingStep
 from verl_vaopd.trainer.tracking import start_trackers
@@ -30,13 +32,8 @@ from verl_vaopd.trainer.validation import Validation
 from verl_vaopd.trainer.workers import TeacherWorker, VAOPDWorker, hidden_states_stay
 
 
-@register_trainer("vaopd")
-class VAOPDTrainer(Validation, Profiling, TrainingStep, PPOTrainerSync):
-    """Synchronous training on verl's trainer: sample, score the views, weigh, update, sync.
-
-    Built by :mod:`verl_vaopd.launch.task_runner`, which leaves ``trainer.v1.trainer_mode`` at "sync": under any other
-    name the host treats a trainer as asynchronous.
-    """
+class Driver(Validation, Profiling, TrainingStep):
+    """Training on a trainer of verl: sample, score the views, weigh, update, sync."""
 
     def __init__(self, config):
         super().__init__(config)
@@ -180,3 +177,13 @@ class VAOPDTrainer(Validation, Profiling, TrainingStep, PPOTrainerSync):
             trainer.default_local_dir, trainer.max_actor_ckpt_to_keep = folder, keep
         best = self.run_log.chosen()
         checkpoints.publish(folder, self.global_steps, keep, best["step"] if best else None)
+
+
+@register_trainer("vaopd_sync")
+class VAOPDTrainer(Driver, PPOTrainerSync):
+    """Every step waits for all of its rollouts, which are of the current student."""
+
+
+@register_trainer("vaopd_colocate_async")
+class PartialRolloutTrainer(PartialRollouts, Driver, PPOTrainerColocateAsync):
+    """A step takes the first prompts whose rollouts are there (:mod:`verl_vaopd.trainer.partial`)."""

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import transfer_queue as tq
 from tensordict import NonTensorStack, TensorDict
+from torch import Tensor
 from transfer_queue import KVBatchMeta
 from verl.utils.debug import marked_timer
 from verl.utils.metric import reduce_metrics
@@ -21,6 +22,8 @@ from verl_vaopd.trainer.order import order_rows
 
 TEACHER_FIELDS = ["uid", "input_ids", "response_mask"]
 STUDENT_FIELDS = [*TEACHER_FIELDS, "rollout_log_probs"]
+OLDER = ("staleness/tokens", "older {:.0%}")
+"""On a step's line where rollouts may be of earlier weights: the share of such tokens."""
 PHASES = {  # name in metrics: as a person reads it, colour in a profile
     "gen": ("sampling", "red"),
     "teacher": ("scoring by the teacher", "olive"),
@@ -136,7 +139,12 @@ class TrainingStep:
         token_weights = weighed.student["token_weights"] * self.mini_batches
         write_tokens(batch, real, {**weighed.student, "token_weights": token_weights})
         metrics.update(weighed.metrics)
+        weighed.per_token |= self._provenance(batch, metrics)
         self.token_log.training(self.global_steps, batch, real, step.prompts, weighed.per_rollout, weighed.per_token)
+
+    def _provenance(self, batch: KVBatchMeta, metrics: dict) -> dict[str, Tensor]:
+        """name -> [N, T], what the log says of where tokens come from: nothing, all are of the current student."""
+        return {}
 
     def _rollout_ids(self, batch: KVBatchMeta, real: list[int]) -> list[bytes]:
         """What a random choice among a rollout's tokens hangs on: the step and the response, not uids or places."""
@@ -169,7 +177,7 @@ class TrainingStep:
         )
         output = self.actor_rollout_wg.update_actor(selected)
         # Only the first mini-batch runs the weights that vLLM sampled with.
-        first = {name: output["metrics"][name][0] for name in ("drift_sum", "drift_max", "tokens")}
+        first = {name: output["metrics"][name][0] for name in ("drift_sum", "drift_max", "drift_tokens")}
         skipped = sum(not math.isfinite(norm) for norm in output["metrics"]["grad_norm"])  # by the host
         student = reduce_metrics(output["metrics"])
         metrics.update(
@@ -183,8 +191,8 @@ class TrainingStep:
             }
         )
         self._stop_on(loss_alarm(metrics), batch, weighed=True)
-        if self.method.answers_by == "student":  # vLLM's log-probabilities are the student's
-            metrics["drift/mean"] = first["drift_sum"] / first["tokens"]
+        if self.method.answers_by == "student" and first["drift_tokens"]:  # vLLM's log-probabilities are the student's
+            metrics["drift/mean"] = first["drift_sum"] / first["drift_tokens"]
             metrics["drift/max"] = first["drift_max"]
             self._stop_on(drift_limit_alarm(metrics["drift/mean"], self.vaopd.max_drift), batch, weighed=True)
 
@@ -234,7 +242,8 @@ class TrainingStep:
         metrics["time/wall"] = time.time()
         alarms = self.step_alarms.of(metrics)
         self._log(metrics | ({"alarms": [alarm.name for alarm in alarms]} if alarms else {}))
-        shown = "".join(text.format(metrics[name]) + "  " for name, text in self.method.shown if name in metrics)
+        told = (*self.method.shown, OLDER)
+        shown = "".join(text.format(metrics[name]) + "  " for name, text in told if name in metrics)
         self.phases.step_took(timing_raw["step"] - timing_raw.get("save_checkpoint", 0.0))
         self.run_log.say(
             f"step {global_steps}/{self.planned_steps}  loss {metrics['loss']:.4f}  {shown}"

@@ -43,7 +43,7 @@ class Validation:
             return
         offloaded = self.config.actor_rollout_ref.rollout.free_cache_engine
         if offloaded:
-            self.checkpoint_manager.sleep_replicas()
+            self._free_devices()
         # The dispatch wants equal shares: the host adds rows that nothing counts.
         own, ranks = set(batch.keys), self.teacher_wg.world_size
         whole = KVBatchMeta(partition_id=batch.partition_id, keys=list(batch.keys), tags=list(batch.tags))
@@ -53,7 +53,7 @@ class Validation:
         if added := [key for key in whole.keys if key not in own]:
             tq.kv_clear(keys=added, partition_id=batch.partition_id)
         if offloaded:
-            self.checkpoint_manager.update_weights(self.global_steps)
+            self._give_devices_back()
         step, _ = self._read_step(batch, self.method.score_names)
         evidence = self.method.evidence(step)
         self._validation_va, per_token = self.method.scores.logged(evidence, step.mask)
@@ -62,6 +62,13 @@ class Validation:
             draw_heat_maps(self.run_log, self.global_steps)
             self.trackers.images(self.global_steps)
         clear_views(uids)
+
+    def _free_devices(self) -> None:
+        """vLLM makes room for the teacher."""
+        self.checkpoint_manager.sleep_replicas()
+
+    def _give_devices_back(self) -> None:
+        self.checkpoint_manager.update_weights(self.global_steps)
 
     def _validate(self) -> dict[str, float]:
         started = time.monotonic()

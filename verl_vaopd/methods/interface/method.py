@@ -141,6 +141,14 @@ class Method(ABC):
             f"the folder that `verl-vaopd answers` made: {self.name} needs it",
         )
 
+        mode = config.trainer.v1.trainer_mode
+        yield (
+            self.answers_by == "teacher" and mode != "sync",
+            "trainer.v1.trainer_mode",
+            mode,
+            f"'sync': answers of {self.name} are stored, no step waits for them",
+        )
+
     # ------------------------------------------------------------------ views, and who sees them
 
     @property

@@ -155,5 +155,12 @@ def policy_refusals(config, who: str) -> Iterator[Refusal]:
         actor.loss_agg_mode,
         f"one of {LOSS_AGG_MODES} with {who}",
     )
+    mode = config.trainer.v1.trainer_mode
+    yield (
+        mode != "sync",
+        "trainer.v1.trainer_mode",
+        mode,
+        f"'sync' with {who}: its ratio takes rollouts as the student's",
+    )
     mode = actor.policy_loss.loss_mode
     yield mode != "vanilla", f"{name}.policy_loss.loss_mode", mode, f"'vanilla' with {who}"
