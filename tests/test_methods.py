@@ -75,6 +75,7 @@ def test_offpolicy_kd(folder, answered):
     distil_from_answers(folder, answered)
 
 
+@pytest.mark.long  # tests/sft has the training without the recipe
 def test_cot_sft(folder, answered):
     """On the answers that off-policy distillation had made."""
     steps = three_steps(folder, "cot_sft", *answered)

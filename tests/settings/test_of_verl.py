@@ -69,3 +69,36 @@ def test_what_the_package_itself_sets_is_followed(config, method):
 def test_a_setting_that_is_followed_and_one_at_its_default_pass():
     same = "actor_rollout_ref.model.lora_rank=0"
     check_settings(compose("tiny_cpu", [*REQUIRED, "algorithm.norm_adv_by_std_in_grpo=false", same]))
+
+
+AHEAD = "trainer.v1.colocate_async.num_warmup_batches=2"
+BOUND = "trainer.v1.sampler.max_off_policy_threshold"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ([AHEAD], r"num_warmup_batches=2: nothing follows it under trainer.v1.trainer_mode=sync"),
+        ([f"{BOUND}=2"], r"max_off_policy_threshold=2: nothing follows it under"),
+        (["trainer.v1.trainer_mode=separate_async"], r"trainer_mode='separate_async'.*sync.*colocate_async"),
+        (["trainer.v1.trainer_mode=colocate_async", f"{BOUND}=0"], r"max_off_policy_threshold=0.*whole number"),
+        (["trainer.v1.trainer_mode=colocate_async", f"{BOUND}=1.5"], r"max_off_policy_threshold=1.5.*whole number"),
+        (["trainer.v1.trainer_mode=colocate_async", "trainer.v1.sampler.max_off_policy_strategy=drop"], r"throws"),
+        (["trainer.v1.trainer_mode=colocate_async", "vaopd.method=grpo"], r"trainer_mode.*'sync' with grpo"),
+        (["trainer.v1.trainer_mode=colocate_async", "vaopd.method=papo"], r"trainer_mode.*'sync' with papo"),
+        (["trainer.v1.trainer_mode=colocate_async", "vaopd.reward_weight=0.5"], r"'sync' with vaopd.reward_weight"),
+        (
+            ["trainer.v1.trainer_mode=colocate_async", "vaopd.method=offpolicy_kd", "vaopd.answers=a"],
+            r"answers of offpolicy_kd are stored",
+        ),
+    ],
+)
+def test_settings_of_partial_rollouts_are_looked_at(overrides, says):
+    with pytest.raises(ValueError, match=says):
+        check_settings(compose("tiny_cpu", [*REQUIRED, *overrides]))
+
+
+def test_partial_rollouts_have_their_settings():
+    mode = "trainer.v1.trainer_mode=colocate_async"
+    check_settings(compose("tiny_cpu", [*REQUIRED, mode, AHEAD, f"{BOUND}=2"]))
+    check_settings(compose("tiny_cpu", [*REQUIRED, mode, f"{BOUND}=null", "vaopd.method=gkd"]))

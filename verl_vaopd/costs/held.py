@@ -133,7 +133,8 @@ def teacher_moments(teacher: ModelShape, batch: MicroBatch, logits_rows: int, wh
         },
         "head": {
             "gathered teacher weights": root + head_gathered(teacher),
-            "activations": BF16 * text.hidden_size * (2 * batch.tokens + 2 * batch.rows),
+            # A head with a unit of its own is most while it is gathered: the rows are not yet copied for it.
+            "activations": BF16 * text.hidden_size * (2 * batch.tokens + (1 + teacher.tied) * batch.rows),
             # The last layer is there still while the head is gathered, before there are logits.
             "chunk buffers": max(logits, BF16 * text.layer_parameters),
             **image,

@@ -18,5 +18,5 @@ def staleness(versions: Tensor, mask: Tensor, current: int) -> tuple[Tensor, dic
     return stale, {
         "staleness/mean": float(oldest.double().mean()),
         "staleness/max": float(oldest.max()),
-        "staleness/tokens": float(stale.sum() / mask.sum()),
+        "staleness/tokens": int(stale.sum()) / int(mask.sum()),
     }
