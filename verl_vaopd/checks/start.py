@@ -22,15 +22,9 @@ def check(config, dry_run: bool = False) -> list[str]:
     """
     from omegaconf import OmegaConf
 
+    from verl_vaopd.checks import identity
     from verl_vaopd.checks.answers import check_answers
     from verl_vaopd.checks.attention import kernels_of
-    from verl_vaopd.checks.identity import (
-        MODEL_SETTINGS,
-        check_mode_of,
-        check_models_of,
-        checkpoint_to_resume,
-        models_of,
-    )
     from verl_vaopd.checks.layouts import layouts_of, padded_words
     from verl_vaopd.checks.models import check_models, check_student_heads, model_type_of
     from verl_vaopd.checks.output import check_output
@@ -40,8 +34,9 @@ def check(config, dry_run: bool = False) -> list[str]:
 
     method = check_settings(config)
     kernels_of(config, method)  # refuses what cannot run
-    models = {name: path for name, path in models_of(config, method).items() if path}
-    missing = [f"{MODEL_SETTINGS[name]}: {path}" for name, path in models.items() if dry_run and not is_here(path)]
+    models = {name: path for name, path in identity.models_of(config, method).items() if path}
+    absent = {identity.MODEL_SETTINGS[name]: path for name, path in models.items() if dry_run and not is_here(path)}
+    missing = [f"{setting}: {path}" for setting, path in absent.items()]
     processor = None if missing else check_models(*models.values())
     here = {name: path for name, path in models.items() if is_here(path)}
     for line in padded_words(layouts_of(config, here)):
@@ -67,10 +62,10 @@ def check(config, dry_run: bool = False) -> list[str]:
         else:
             check_answers(config, method)
     if not missing and not dry_run:
-        if checkpoint := checkpoint_to_resume(config):
-            check_models_of(checkpoint, **models_of(config, method))
+        if checkpoint := identity.checkpoint_to_resume(config):
+            identity.check_models_of(checkpoint, **identity.models_of(config, method))
             check_trained_of(checkpoint, config)
-            check_mode_of(checkpoint, config.trainer.v1.trainer_mode)
+            identity.check_mode_of(checkpoint, config.trainer.v1.trainer_mode)
         check_output(config, planned_steps(config))
     return missing
 
