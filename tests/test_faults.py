@@ -51,9 +51,10 @@ def faults(output, name: str) -> list[dict]:
     return [json.loads(line, parse_constant=pytest.fail) for line in lines]
 
 
+@pytest.mark.parametrize("mode", ["sync", "colocate_async"])
 @pytest.mark.parametrize("teacher, name", [("nan", "teacher_scores"), ("blind", "zero_va")])
-def test_a_broken_teacher_stops_the_run_before_the_first_update(models, tmp_path, teacher, name):
-    result, output = train(models, tmp_path, teacher)
+def test_a_broken_teacher_stops_the_run_before_the_first_update(models, tmp_path, teacher, name, mode):
+    result, output = train(models, tmp_path, teacher, f"trainer.v1.trainer_mode={mode}")
     assert result.returncode == 1
     told = next(line for line in (output / "progress.log").read_text().splitlines() if f"ALARM {name}: step 1" in line)
     assert told.split("ALARM ")[1].split(": ", 1)[1] in result.stdout

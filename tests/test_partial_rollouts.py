@@ -3,6 +3,7 @@
 import json
 import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -14,13 +15,12 @@ pytestmark = pytest.mark.stack
 STEPS, BATCH, SIBLINGS = 6, 4, 2
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """One epoch of 24 rows in 6 steps; SIGTERM after the second, then the same command to the end."""
+def one_epoch(folder: Path, steps: int) -> tuple[Path, list[str]]:
+    """A run's folder, and the command of one epoch over as many rows as ``steps`` take."""
     import pyarrow.parquet as pq
 
-    folder, tiny = tmp_path_factory.mktemp("partial"), tiny_folder()
-    table = pq.read_table(tiny / "data" / "train.parquet").slice(0, STEPS * BATCH)
+    tiny = tiny_folder()
+    table = pq.read_table(tiny / "data" / "train.parquet").slice(0, steps * BATCH)
     pq.write_table(table, data := folder / "data.parquet")
     command = train_command(
         output := folder / "run",
@@ -38,6 +38,14 @@ def trained(tmp_path_factory):
         "data.val_max_samples=4",
         "trainer.val_before_train=false",
     )
+    return output, command
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One epoch of 24 rows in 6 steps; SIGTERM after the second, then the same command to the end."""
+    folder = tmp_path_factory.mktemp("partial")
+    output, command = one_epoch(folder, STEPS)
     before, log = stack_processes(), folder / "stdout.log"
     status, _ = interrupt_after(2, command, output, log, {}, lambda _: None, signal.SIGTERM)
     left = stack_processes() - before
@@ -57,11 +65,15 @@ def test_sigterm_saves_what_is_on_its_way(trained):
     assert (trained["output"] / "checkpoints" / f"global_step_{STEPS}" / "transfer_queue").exists()
 
 
+def check_each_prompt_came_once(output: Path, steps: int) -> None:
+    seen = Counter(row["id"] for step in range(1, steps + 1) for row in rollouts(output, step))
+    assert len(seen) == steps * BATCH and set(seen.values()) == {SIBLINGS}
+    assert read_summary(output)["transfer_queue_entries"] == 0
+
+
 def test_every_prompt_is_trained_on_once(trained):
     """By a run and its resumption: none is lost, none comes twice, and none waits at the end."""
-    seen = Counter(row["id"] for step in range(1, STEPS + 1) for row in rollouts(trained["output"], step))
-    assert len(seen) == STEPS * BATCH and set(seen.values()) == {SIBLINGS}
-    assert read_summary(trained["output"])["transfer_queue_entries"] == 0
+    check_each_prompt_came_once(trained["output"], STEPS)
 
 
 def test_the_weights_that_wrote_each_token_are_known(trained):
@@ -82,3 +94,10 @@ def test_the_weights_that_wrote_each_token_are_known(trained):
 def test_vllm_and_the_trainer_agree_on_tokens_of_the_same_weights(trained):
     drifts = [record["drift/mean"] for record in records(trained["output"]) if "drift/mean" in record]
     assert drifts and max(drifts) < 1e-5
+
+
+@pytest.mark.long
+def test_no_prompt_is_lost_or_doubled_in_200_steps(tmp_path):
+    output, command = one_epoch(tmp_path, 200)
+    assert run(*command, "vaopd.max_drift=1e-4", "trainer.save_freq=50").returncode == 0
+    check_each_prompt_came_once(output, 200)
