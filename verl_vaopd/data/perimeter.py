@@ -1,7 +1,8 @@
 """Polygons of 3 to 12 sides with a number at each: the tiny task whose answers have a heavy tail of lengths.
 
-The answer reads the numbers clockwise from the top and adds them one by one, so a polygon of many sides takes ten times
-the tokens of a small triangle. Which split a polygon belongs to is a function of its numbers in ascending order.
+The answer reads the numbers clockwise from the top, where side a is, and adds them one by one, so a polygon of many
+sides takes many times the tokens of a triangle. Which split a polygon belongs to is a function of its numbers in
+ascending order.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ DATA_SOURCE = "synthetic_perimeter"
 SIDE = 96  # pixels
 CELL = 16  # pixels of a visual token's side
 LABELS = range(1, 10)
+NAMES = "abcdefghijkl"
 SPLITS = {"train": 2000, "validation": 200, "test": 200}  # rows
 SIDES = {3: 20, 4: 20, 5: 15, 6: 12, 7: 9, 8: 7, 9: 6, 10: 4, 11: 4, 12: 3}  # per cent of the rows
 FONT_SIZES = (13, 14, 15)  # pixels
@@ -78,15 +80,16 @@ def draw_polygon(numbers: tuple[int, ...], rng: random.Random) -> tuple[Image.Im
 
 
 def worked_answer(numbers: tuple[int, ...]) -> str:
-    """Count and read the sides, add them one by one, a carry in a step of its own, box the sum."""
+    """Count, name and read the sides, add them one by one, a carry in a step of its own, box the sum."""
     total, steps = numbers[0], []
-    for number in numbers[1:]:
+    for name, number in zip(NAMES[1:], numbers[1:], strict=False):
         tens, ones = divmod(total, 10)
         after = total + number
         carried = f":{ones}+{number}={ones + number},{tens}+1={tens + 1},{after}" if tens and ones + number > 9 else ""
-        steps.append(f"{total}+{number}{carried or f'={after}'}.")
+        steps.append(f"{total}+{name}{number}{carried or f'={after}'}.")
         total = after
-    return f"{len(numbers)} sides:{','.join(map(str, numbers))}.{''.join(steps)}\\boxed{{{total}}}"
+    read = "".join(f"{name}{number}" for name, number in zip(NAMES, numbers, strict=False))
+    return f"{len(numbers)} sides:{read}.{''.join(steps)}\\boxed{{{total}}}"
 
 
 def make_row(split: str, index: int, seed: int = 0) -> dict:
@@ -120,15 +123,15 @@ def draw_pool(split: str, count: int, seed: int) -> tuple[np.ndarray, list[tuple
     """Polygons for training from scratch, never written to a file.
 
     Returns:
-        images [count, 96, 96, 3] uint8; the numbers of each, clockwise; cells [count, 36] int64: the number whose
-        centre lies in each square of 16 x 16 pixels, row by row, 0 for none.
+        images [count, 96, 96, 3] uint8; the numbers of each, clockwise; cells [count, 36, 2] int64: the number whose
+        centre lies in each square of 16 x 16 pixels, row by row, and its side (1 for a); 0 and 0 for none.
     """
     rng = random.Random(f"{DATA_SOURCE}/pool/{split}/{seed}")
     numbers = [draw_numbers(split, rng) for _ in range(count)]
-    images, cells = [], np.zeros((count, (SIDE // CELL) ** 2), dtype=np.int64)
+    images, cells = [], np.zeros((count, (SIDE // CELL) ** 2, 2), dtype=np.int64)
     for row, each in enumerate(numbers):
         image, centres = draw_polygon(each, rng)
         images.append(np.asarray(image))
-        for (x, y), number in zip(centres, each, strict=True):
-            cells[row, y // CELL * (SIDE // CELL) + x // CELL] = number
+        for side, ((x, y), number) in enumerate(zip(centres, each, strict=True), start=1):
+            cells[row, y // CELL * (SIDE // CELL) + x // CELL] = number, side
     return np.stack(images), numbers, cells

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from verl_vaopd.data.perimeter import LABELS, QUESTIONS, draw_pool, worked_answer
+from verl_vaopd.data.perimeter import LABELS, NAMES, QUESTIONS, draw_pool, worked_answer
 from verl_vaopd.tiny.accuracy import chat_prompt
 from verl_vaopd.tiny.figure_batch import figure_positions, read_aloud, see, to_patches
 from verl_vaopd.tiny.models import make_config, make_model
@@ -24,9 +24,10 @@ ROUND = 64  # tokens: conversations are padded to few different widths
 @dataclass(frozen=True)
 class PerimeterSettings(TeacherSettings):
     pool: int = 8_000
-    vision_steps: int = 300
+    vision_steps: int = 500
     vision_batch: int = 32
-    answer_steps: int = 800
+    answer_steps: int = 700
+    answer_batch: int = 16
 
 
 def train_teacher(processor, seed: int, settings: PerimeterSettings = PerimeterSettings()):
@@ -50,9 +51,9 @@ def train_teacher(processor, seed: int, settings: PerimeterSettings = PerimeterS
 
 
 def learn_to_see(model, patches: Tensor, cells: Tensor, generator, settings, started: float) -> None:
-    """Stage one: a throw-away linear head must name from each visual token the number in its square, 0 for none."""
-    width = model.config.text_config.hidden_size
-    head = torch.nn.Linear(width, LABELS.stop)
+    """Stage one: a throw-away linear head must name from each visual token the number in its square, and its side."""
+    width, classes = model.config.text_config.hidden_size, [LABELS.stop, len(NAMES) + 1]
+    head = torch.nn.Linear(width, sum(classes))
     torch.nn.init.normal_(head.weight, std=width**-0.5, generator=generator)
     torch.nn.init.zeros_(head.bias)
     parameters = [*model.model.visual.parameters(), *head.parameters()]
@@ -60,7 +61,9 @@ def learn_to_see(model, patches: Tensor, cells: Tensor, generator, settings, sta
     for step in range(settings.vision_steps):
         rows = torch.randint(len(patches), (settings.vision_batch,), generator=generator)
         tokens, _ = see(model.model.visual, patches[rows])
-        stage.update(step, F.cross_entropy(head(tokens).flatten(0, 1), cells[rows].flatten()))
+        named = head(tokens).flatten(0, 1).split(classes, dim=-1)
+        truths = cells[rows].flatten(0, 1).unbind(-1)
+        stage.update(step, sum(F.cross_entropy(*both) for both in zip(named, truths, strict=True)))
 
 
 class Conversations:
