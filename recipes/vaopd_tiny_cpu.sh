@@ -10,6 +10,7 @@
 #   --dry-run     compose and check the config, print it; run nothing
 #   --restarts N  when the run fails or is killed, start again from its last checkpoint, N times in all
 #
+# TASK=perimeter trains on polygons whose answers have a heavy tail of lengths (27 to 213 tokens), with models of its own.
 # RUN_DIR, VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV move the run, the caches, the models and data, and the environment.
 # On a Ray cluster (RAY_ADDRESS) NNODES and N_GPUS_PER_NODE say how many nodes, and how many processes on each, train.
 set -euo pipefail
@@ -18,7 +19,13 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
 source scripts/venv.sh
 
-TINY="${VAOPD_TINY_DIR:-${VAOPD_CACHE:-$root/.cache}/tiny}"
+TASK="${TASK:-figures}"
+case "$TASK" in
+  figures) folder=tiny LENGTHS=() ;;
+  perimeter) folder=tiny_perimeter LENGTHS=(data.max_response_length=256 actor_rollout_ref.rollout.max_model_len=512) ;;
+  *) refuse "TASK=$TASK: there are figures and perimeter" ;;
+esac
+TINY="${VAOPD_TINY_DIR:-${VAOPD_CACHE:-$root/.cache}/$folder}"
 RUN_DIR="${RUN_DIR:-$root/outputs/vaopd_tiny_cpu/$(date +%Y%m%d-%H%M%S)}"
 VAOPD_VENV="$(venv_of cpu)"
 vaopd="$VAOPD_VENV/bin/verl-vaopd"
@@ -46,13 +53,13 @@ CLUSTER=(
   trainer.n_gpus_per_node="${N_GPUS_PER_NODE:-1}"
 )
 
-arguments=(--config-name tiny_cpu "${MODELS[@]}" "${DATA[@]}" "${OUTPUT[@]}" "${CLUSTER[@]}" "${overrides[@]}")
+arguments=(--config-name tiny_cpu "${MODELS[@]}" "${DATA[@]}" "${LENGTHS[@]}" "${OUTPUT[@]}" "${CLUSTER[@]}" "${overrides[@]}")
 if [[ -n "${VAOPD_PRINT_ARGUMENTS:-}" ]]; then # for programs that want the config
   printf '%s\n' "${arguments[@]}"
   exit
 fi
 bash scripts/setup.sh --cpu
 if [[ -n "$dry_run" ]]; then exec "$vaopd" train --dry-run "${arguments[@]}"; fi
-"$vaopd" tiny --output "$TINY"
+"$vaopd" tiny --task "$TASK" --output "$TINY"
 case " ${overrides[*]} " in *" vaopd.method=offpolicy_kd "* | *" vaopd.method=cot_sft "*) "$vaopd" answers "${arguments[@]}" ;; esac
 exec "$vaopd" train "${options[@]}" "${arguments[@]}"

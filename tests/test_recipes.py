@@ -123,6 +123,18 @@ def test_method_recipes_pass_the_checks_of_a_dry_run(methods, monkeypatch, tmp_p
         assert ("vaopd.answers" in absent) == (method in ("offpolicy_kd", "cot_sft")), method
 
 
+def test_a_task_has_models_of_its_own_and_room_for_its_answers(tmp_path):
+    env = {"VAOPD_CACHE": str(tmp_path), "RUN_DIR": str(tmp_path / "run")}
+    plain, perimeter = (flat(composed("vaopd_tiny_cpu", **env, TASK=task)) for task in ("figures", "perimeter"))
+    assert plain == flat(composed("vaopd_tiny_cpu", **env))
+    assert plain["vaopd.teacher.path"] == str(tmp_path / "tiny" / "teacher")
+    differ = {name: value for name, value in perimeter.items() if value != plain[name]}
+    assert differ.pop("vaopd.teacher.path") == str(tmp_path / "tiny_perimeter" / "teacher")
+    assert differ["data.max_response_length"] == 256 and differ["actor_rollout_ref.rollout.max_model_len"] == 512
+    with pytest.raises(subprocess.CalledProcessError):
+        arguments("vaopd_tiny_cpu", TASK="area")
+
+
 def test_there_is_no_other_recipe():
     names = {path.stem for path in (ROOT / "recipes").glob("*.sh")}
     tiny = {"vaopd_tiny_cpu", "vaopd_tiny_gpu", "replicate_tiny_cpu"}

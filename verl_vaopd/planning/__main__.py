@@ -10,8 +10,10 @@ from verl_vaopd.costs.devices import DEVICES
 from verl_vaopd.costs.heads import check_heads
 from verl_vaopd.planning import memory
 from verl_vaopd.planning.course import CHECKPOINT_WRITE, Course, course_of
+from verl_vaopd.planning.lengths import TAIL, Draw, LogNormal, Measured, measured
 from verl_vaopd.planning.memory import PhaseMemory, Settings
-from verl_vaopd.planning.recipe import composed, settings
+from verl_vaopd.planning.recipe import composed, mode_of, settings
+from verl_vaopd.planning.waiting import Forecast, Mode
 
 MENDS = {
     "generation": "lower actor_rollout_ref.rollout.gpu_memory_utilization (to {share:.2f}), or offload: "
@@ -40,6 +42,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--gpus", type=int, help="in all; default: what the recipe asks for")
     parser.add_argument("--prompt-tokens", type=int, default=360, help="of a usual prompt; default: %(default)s")
     parser.add_argument("--response-mean", type=float, default=1200, help="tokens; default: %(default)s")
+    parser.add_argument(
+        "--response-p99",
+        type=float,
+        help="tokens that one answer of a hundred is above, of a log-normal; default: the longest allowed, at most "
+        f"{TAIL:.3g} times the mean",
+    )
+    parser.add_argument(
+        "--lengths", metavar="FILE", help="measured instead: a JSON list of lengths, or of one list a prompt; or a run"
+    )
+    parser.add_argument(
+        "--trainer-mode", choices=("sync", "colocate_async"), help="default: the recipe's trainer.v1.trainer_mode"
+    )
     parser.add_argument(
         "--network-gbit", type=float, default=200, help="Gbit/s of each GPU between nodes; default: %(default)s"
     )
@@ -91,7 +105,25 @@ def hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
 
 
-def run_facts(each: Settings, course: Course, lengths: dict[str, float]) -> Iterator[tuple[str, str]]:
+def waiting_facts(waiting: Forecast, mode: Mode, draw: Draw) -> Iterator[tuple[str, str]]:
+    """How a step waits for its rollouts."""
+    yield "answers", str(draw)
+    yield (
+        "trainer mode",
+        f"{mode}: generation {waiting.seconds:.1f} s, {waiting.batch:.0f} sequences a replica at first",
+    )
+    if mode.warmup:
+        yield (
+            "staleness",
+            f"{waiting.staleness:.1f} updates on average, {waiting.oldest} at most; earlier weights wrote "
+            f"{waiting.stale_share:.0%} of the tokens; a step prefills {waiting.again:,.0f} tokens again and throws "
+            f"{waiting.thrown:,.0f} away",
+        )
+
+
+def run_facts(
+    each: Settings, course: Course, lengths: dict[str, float], mode: Mode, draw: Draw
+) -> Iterator[tuple[str, str]]:
     """How long the run takes, what it writes."""
     needs = each.needs
     if needs.trains and not needs.samples:
@@ -101,9 +133,11 @@ def run_facts(each: Settings, course: Course, lengths: dict[str, float]) -> Iter
         yield (
             "step",
             f"{course.step:.1f} s: {each.prompts} prompts x {each.rollouts} "
-            f"{'rollouts' if needs.samples else 'answers'} of {lengths['response_mean']:.0f} tokens on average, the "
-            f"longest {each.response_limit:,}",
+            f"{'rollouts' if needs.samples else 'answers'} of {lengths['response_mean']:.0f} tokens on average, "
+            f"{each.response_limit:,} at most",
         )
+    if course.waiting:
+        yield from waiting_facts(course.waiting, mode, draw)
     parts = []
     if needs.trains:
         parts.append(f"{course.steps:,} steps {hours(course.steps * course.step)}")
@@ -122,27 +156,41 @@ def run_facts(each: Settings, course: Course, lengths: dict[str, float]) -> Iter
         )
 
 
+def answers_of(args: argparse.Namespace, limit: int) -> LogNormal | Measured:
+    """How long answers are.
+
+    Raises:
+        ValueError: lengths that no answers have.
+    """
+    if args.lengths:
+        return measured(args.lengths)
+    mean = min(args.response_mean, limit)
+    return LogNormal(mean, args.response_p99 or min(limit, TAIL * mean), limit)
+
+
 def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Lines to print, and what does not fit.
 
     Raises:
         ValueError: the recipe cannot be planned.
     """
-    config = composed(args.recipe, args.overrides, **node_environment(args.gpus))
+    asked_mode = [f"trainer.v1.trainer_mode={args.trainer_mode}"] if args.trainer_mode else []
+    config = composed(args.recipe, [*args.overrides, *asked_mode], **node_environment(args.gpus))
     each, device, trainer = settings(config), DEVICES[args.gpu], config.trainer
     check_heads(each.student.text, each.tensor_parallel)
-    phases = memory.phases(each, device.memory)
+    phases, mode = memory.phases(each, device.memory), mode_of(config)
+    draw = answers_of(args, each.response_limit)
     lengths = {
         "prompt_tokens": min(args.prompt_tokens, each.prompt_limit),
-        "response_mean": min(args.response_mean, each.response_limit),
+        "response_mean": min(draw.mean, each.response_limit),
         "response_longest": each.response_limit,
     }
-    course = course_of(config, each, device, lengths, args.network_gbit / 8 * 1e9)
+    course = course_of(config, each, device, lengths, draw, args.network_gbit / 8 * 1e9)
     sequences = memory.vllm_parts(each, device.memory)["vLLM keys and values"] / memory.sequence_bytes(each)
     replicas = each.gpus // each.tensor_parallel
     asked = [f"a validation {math.ceil(course.problems * course.samples / replicas)}"]
     if each.needs.samples:
-        asked.insert(0, f"a step has {math.ceil(each.prompts * each.rollouts / replicas)}")
+        asked.insert(0, f"a step has {math.ceil((1 + mode.warmup) * each.prompts * each.rollouts / replicas)}")
     largest = max(phases, key=lambda phase: phase.total)
     loaded = f"{each.student.total / 1e9:.1f} B parameters"
     if each.needs.teacher_views:
@@ -155,7 +203,7 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
         "vLLM": f"{sequences:.0f} sequences of {each.prompt_limit + each.response_limit:,} tokens at once on a "
         f"replica; {', '.join(asked)}",
         "host memory": f"{offloaded / 1e9:.0f} GB a node offloaded, beside Ray's object store and the loaders",
-        **dict(run_facts(each, course, lengths)),
+        **dict(run_facts(each, course, lengths, mode, draw)),
     }
     lines = [
         f"{trainer.experiment_name}: {loaded}, {each.gpus} x {device.name} on {trainer.nnodes} "

@@ -7,8 +7,10 @@ from verl_vaopd.costs.devices import Device
 from verl_vaopd.costs.shapes import FP32
 from verl_vaopd.costs.workload import Workload
 from verl_vaopd.planning.checkpoints import checkpoint_bytes, kept_at_most
+from verl_vaopd.planning.lengths import Draw
 from verl_vaopd.planning.memory import Settings
-from verl_vaopd.planning.recipe import held_out_problems, training_rows, usual_step
+from verl_vaopd.planning.recipe import held_out_problems, mode_of, training_rows, usual_step, waiting_for
+from verl_vaopd.planning.waiting import Forecast
 from verl_vaopd.settings.compose import planned_steps
 
 CHECKPOINT_WRITE = 1e9
@@ -34,6 +36,8 @@ class Course:
     kept: int
     exported: float
     """Bytes of the student in Hugging Face's format."""
+    waiting: Forecast | None
+    """What generation is like, where the student samples."""
 
     @property
     def step(self) -> float:
@@ -55,8 +59,10 @@ class Course:
         return (self.kept + 1) * self.checkpoint + self.exported if self.saves else 0.0
 
 
-def course_of(config, plan: Settings, device: Device, lengths: dict[str, float], network: float) -> Course:
+def course_of(config, plan: Settings, device: Device, lengths: dict[str, float], draw: Draw, network: float) -> Course:
     """Of a run of usual ``lengths`` (fields of :class:`Workload`); ``network``: bytes/s a GPU has between nodes.
+
+    A step's generation is that of answers as ``draw`` has them; a validation waits for one of the longest.
 
     Raises:
         ValueError: the size of the training data is not known.
@@ -66,7 +72,11 @@ def course_of(config, plan: Settings, device: Device, lengths: dict[str, float],
     def usual(settings: Settings, prompts: int, rollouts: int) -> dict[str, float]:
         return usual_step(settings, device, Workload(prompts, rollouts, **lengths), trainer.nnodes, network)
 
-    rows = training_rows(config)
+    rows, usual_batch = training_rows(config), Workload(plan.prompts, plan.rollouts, **lengths)
+    seconds, waiting = needs.of_a_step(usual(plan, plan.prompts, plan.rollouts)), None
+    if needs.samples:
+        waiting = waiting_for(plan, device, usual_batch, draw, mode_of(config))
+        seconds |= {"generation: prefill": 0.0, "generation: decode": waiting.seconds}
     steps = planned_steps(config, rows)
     problems, samples = held_out_problems(config), config.actor_rollout_ref.rollout.val_kwargs.n
     evaluating = usual(replace(plan, needs=replace(needs, learns_by="nothing")), problems, samples)
@@ -75,7 +85,7 @@ def course_of(config, plan: Settings, device: Device, lengths: dict[str, float],
     return Course(
         rows=rows,
         steps=steps,
-        seconds=needs.of_a_step(usual(plan, plan.prompts, plan.rollouts)),
+        seconds=seconds,
         validations=tests + bool(trainer.val_before_train) if needs.steps_on_rollouts else 1,
         problems=problems,
         samples=samples,
@@ -84,4 +94,5 @@ def course_of(config, plan: Settings, device: Device, lengths: dict[str, float],
         checkpoint=checkpoint_bytes(plan.student, plan.learns),
         kept=kept_at_most(saves, trainer.max_actor_ckpt_to_keep),
         exported=FP32 * plan.student.total,
+        waiting=waiting,
     )

@@ -6,6 +6,8 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from verl_vaopd.costs.assumptions import VA_OPD, Assumptions
 from verl_vaopd.costs.devices import Device
 from verl_vaopd.costs.published import PUBLISHED
@@ -15,8 +17,11 @@ from verl_vaopd.costs.text import ExpertsTextShape
 from verl_vaopd.costs.trained import Learns
 from verl_vaopd.costs.workload import Workload
 from verl_vaopd.methods import method_of
+from verl_vaopd.planning.lengths import Draw
 from verl_vaopd.planning.memory import Settings
 from verl_vaopd.planning.needs import Needs
+from verl_vaopd.planning.replica import Replica
+from verl_vaopd.planning.waiting import Forecast, Mode, Simulation, forecast
 from verl_vaopd.settings.compose import compose, instantiate
 from verl_vaopd.settings.trained import frozen_parts, lora_settings
 
@@ -165,6 +170,42 @@ def settings(config) -> Settings:
     )
 
 
+def mode_of(config) -> Mode:
+    """How a step waits for its rollouts.
+
+    Raises:
+        ValueError: a mode that has no plan.
+    """
+    v1 = config.trainer.v1
+    if v1.trainer_mode == "sync":
+        return Mode()
+    if v1.trainer_mode != "colocate_async":
+        raise ValueError(f"trainer.v1.trainer_mode={v1.trainer_mode} has no plan: sync and colocate_async have")
+    sampler = v1.sampler
+    drop = sampler.max_off_policy_strategy == "drop"
+    return Mode(v1.colocate_async.num_warmup_batches, sampler.max_off_policy_threshold, drop)
+
+
+def assumptions_of(plan: Settings) -> Assumptions:
+    """The usual ones, with what a recipe sets."""
+    return Assumptions(
+        vllm_memory=plan.vllm_share,
+        micro_batch_tokens=plan.student_tokens,
+        teacher_micro_batch_tokens=plan.teacher_tokens,
+        sync_bucket=plan.sync_bucket / 2**30,
+    )
+
+
+def waiting_for(plan: Settings, device: Device, workload: Workload, draw: Draw, mode: Mode) -> Forecast:
+    """What generation is like over many steps of answers as ``draw`` has them."""
+    replica = Replica(
+        plan.student, device, assumptions_of(plan), workload.prompt_tokens, workload.image_tokens, plan.tensor_parallel
+    )
+    replicas = plan.gpus // plan.tensor_parallel
+    generator = np.random.default_rng(0)
+    return forecast(Simulation(replica, replicas, plan.prompts, plan.rollouts, draw, mode, generator))
+
+
 def usual_step(plan: Settings, device: Device, workload: Workload, nodes: int, network: float) -> dict[str, float]:
     """Predicted seconds of each phase over a batch of usual lengths; ``network``: bytes/s a GPU has between nodes."""
     if nodes > 1:
@@ -180,12 +221,7 @@ def usual_step(plan: Settings, device: Device, workload: Workload, nodes: int, n
         teacher_offload=plan.teacher_offload,
         chunk_rows=plan.chunk_rows,
     )
-    assumptions = Assumptions(
-        vllm_memory=plan.vllm_share,
-        micro_batch_tokens=plan.student_tokens,
-        teacher_micro_batch_tokens=plan.teacher_tokens,
-        sync_bucket=plan.sync_bucket / 2**30,
-    )
+    assumptions = assumptions_of(plan)
     step = Step(plan.teacher, plan.student, workload, implementation, device, plan.gpus, assumptions, plan.learns)
     on_teacher = replace(step, gpus=plan.teacher_gpus)
     return {

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from verl_vaopd.tiny.cache import build_aside, fingerprint, read_manifest
+from verl_vaopd.tiny.tasks import TASKS
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,14 +21,17 @@ def main(argv: list[str] | None = None) -> int:
         description="Make the tiny Qwen3-VL teacher and student and their synthetic data: about two minutes on two "
         "cores, once. A second call finds them and returns.",
     )
+    tasks = "; ".join(f"{task.name}: {task.about}" for task in TASKS.values())
+    parser.add_argument("--task", choices=TASKS, default="figures", metavar="NAME", help=f"{tasks} (default figures)")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make or check")
     parser.add_argument("--seed", type=int, default=0, help="of data, training and noise (default 0)")
     parser.add_argument("--force", action="store_true", help="make everything anew")
     parser.add_argument("--random", action="store_true", help="untrained models and a few rows, for tests")
     options = parser.parse_args(argv)
 
-    wanted = fingerprint(options.seed, trained=not options.random)
-    manifest = read_manifest(options.output)
+    task = TASKS[options.task]
+    wanted = fingerprint(options.seed, trained=not options.random, task=task)
+    manifest = read_manifest(options.output, task)
     if manifest is not None and manifest["fingerprint"] == wanted and not options.force:
         print(f"{options.output}: complete{_shown(manifest['measured'])}")
         return 0
@@ -38,11 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         from transformers.utils import logging
 
-        from verl_vaopd.tiny import build
-
         logging.disable_progress_bar()  # of the two files of weights
 
-        make = build.build_random if options.random else build.build
+        make = task.make(trained=not options.random)
         manifest = build_aside(options.output, wanted, lambda folder: make(folder, options.seed))
     except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

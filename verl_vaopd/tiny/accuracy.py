@@ -14,7 +14,14 @@ BOXED = re.compile(r"\\boxed\{(\d+)\}")
 
 
 @torch.no_grad()
-def answers(model, processor, rows: list[dict], view=lambda image: image, sample: bool = False) -> list[str]:
+def answers(
+    model,
+    processor,
+    rows: list[dict],
+    view=lambda image: image,
+    sample: bool = False,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> list[str]:
     """One answer for each row of the synthetic data, without special tokens.
 
     Args:
@@ -31,7 +38,7 @@ def answers(model, processor, rows: list[dict], view=lambda image: image, sample
         prompts = [chat_prompt(processor, row["extra_info"]["question"]) for row in some]
         inputs = processor(text=prompts, images=figures, return_tensors="pt", padding=True, padding_side="left")
         model.model.rope_deltas = None  # kept by the model between calls
-        generated = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, suppress_tokens=banned, **choice)
+        generated = model.generate(**inputs, max_new_tokens=max_new_tokens, suppress_tokens=banned, **choice)
         texts += tokenizer.batch_decode(generated[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
     return texts
 

@@ -8,21 +8,20 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+from verl_vaopd.tiny.tasks import TASKS, Task
+
 MANIFEST = "manifest.json"
+ASIDE = ("__main__.py", "cache.py", "tasks.py")  # they decide which folder is made, not what is in it
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pillow")
-FILES = (
-    *(f"{model}/{name}" for model in ("teacher", "student") for name in ("config.json", "model.safetensors")),
-    *(f"{model}/{name}" for model in ("teacher", "student") for name in ("tokenizer.json", "processor_config.json")),
-    *(f"data/{split}.parquet" for split in ("train", "validation", "test")),
-)
 
 
-def fingerprint(seed: int, trained: bool) -> dict:
+def fingerprint(seed: int, trained: bool, task: Task = TASKS["figures"]) -> dict:
     """What decides the content of the folder: seed, kind, library versions, and the code that makes it."""
-    package = Path(__file__).parent
-    sources = [*sorted(package.glob("*.py")), package.parent / "data" / "synthetic_geometry.py"]
+    package = Path(__file__).parents[1]
+    sources = [path for pattern in task.sources for path in sorted(package.glob(pattern)) if path.name not in ASIDE]
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     return {
+        **({} if task.name == "figures" else {"task": task.name}),
         "seed": seed,
         "trained": trained,
         "libraries": {name: version(name) for name in LIBRARIES},
@@ -30,10 +29,10 @@ def fingerprint(seed: int, trained: bool) -> dict:
     }
 
 
-def read_manifest(folder: Path) -> dict | None:
+def read_manifest(folder: Path, task: Task = TASKS["figures"]) -> dict | None:
     """The manifest of a complete folder; None if there is none or a file is missing."""
     path = folder / MANIFEST
-    if not path.is_file() or not all((folder / name).is_file() for name in FILES):
+    if not path.is_file() or not all((folder / name).is_file() for name in task.files):
         return None
     return json.loads(path.read_text())
 

@@ -5,7 +5,7 @@ import copy
 import torch
 from transformers import Qwen3VLForConditionalGeneration
 
-from verl_vaopd.tiny.accuracy import accuracy, answers
+from verl_vaopd.tiny.accuracy import MAX_NEW_TOKENS, accuracy, answers
 from verl_vaopd.tiny.models import make_config, make_model
 
 NOISE_LEVELS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
@@ -35,7 +35,7 @@ def make_student(teacher, processor, seed: int, noise: float) -> Qwen3VLForCondi
     return student.eval()
 
 
-def make_student_reading_badly(teacher, processor, rows: list[dict], seed: int):
+def make_student_reading_badly(teacher, processor, rows: list[dict], seed: int, max_new_tokens: int = MAX_NEW_TOKENS):
     """The student of the least noise whose greedy accuracy on ``rows`` is at most ``STUDENT_AT_MOST``.
 
     Returns:
@@ -43,6 +43,6 @@ def make_student_reading_badly(teacher, processor, rows: list[dict], seed: int):
     """
     for noise in NOISE_LEVELS:
         student = make_student(teacher, processor, seed, noise)
-        if accuracy(answers(student, processor, rows), rows) <= STUDENT_AT_MOST:
+        if accuracy(answers(student, processor, rows, max_new_tokens=max_new_tokens), rows) <= STUDENT_AT_MOST:
             return student, noise
     raise RuntimeError(f"the student still reads well with vision noise {noise}; try another --seed")
