@@ -40,7 +40,7 @@ def save(path, made, **more):
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_auto_is_the_faster_layout_that_fits(folder, family):
-    layout = "padded" if family in ("qwen3_5", "gemma3", "llava_onevision") else "packed"
+    layout = "padded" if family in ("qwen3_5", "gemma3", "llava_onevision", "llava") else "packed"
     found = layouts_of(config(), {"student": folder / "qwen3_vl", "teacher": folder / family})
     assert found == {"student": ("qwen3_vl", "packed"), "teacher": (family, layout)}
     assert len(padded_words(found)) == (layout == "padded")

@@ -19,7 +19,7 @@ from verl_vaopd.settings.trained import lora_settings
 from verl_vaopd.student.adapters import adapter_weights, add_adapters, merged_weights, peft_config
 from verl_vaopd.student.checkpoint import ShardedCheckpoint
 from verl_vaopd.student.frozen import freeze, freeze_names, trained_parameters, unreached
-from verl_vaopd.student.sent_names import by_hub_names
+from verl_vaopd.student.sent_names import by_hub_names, keep_hub_names
 from verl_vaopd.student.trained import Trained
 
 
@@ -38,6 +38,7 @@ class StudentEngine(VisionEngine):
     def _build_module(self):
         module = super()._build_module()
         freeze(module, self.frozen)
+        self.sent_by_hub_names = keep_hub_names(module)
         return module
 
     def _build_lora_module(self, module):
@@ -75,7 +76,7 @@ class StudentEngine(VisionEngine):
                 weights, config = merged_weights(self.module, get_device_id()), None
             else:
                 weights, config = super().get_per_tensor_param(layered_summon, base_sync_done, **kwargs)
-            return by_hub_names(self.module, weights) if self.family.sent_by_hub_names else weights, config
+            return by_hub_names(self.module, weights) if self.sent_by_hub_names else weights, config
         config = peft_config(self.module, self.model_config.path)
         return adapter_weights(self.module, get_device_id()).items(), config.to_dict()
 

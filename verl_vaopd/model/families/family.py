@@ -19,15 +19,13 @@ class Family:
     run on right-padded rows; what is special is said by a class in a file of its own.
 
     Class attributes: ``model_types``, as in ``config.json``; ``layouts`` that fit, the fastest first; ``wrong_on_cpu``:
-    why vLLM's CPU backend does not sample what a student of this family says, if it does not; ``sent_by_hub_names``:
-    whether vLLM knows weights by their names on the hub alone, not by those in memory; ``own_units``: whether FSDP's
-    units are this package's (:func:`~verl_vaopd.model.host.wrap_targets`), since the host's break some towers.
+    why vLLM's CPU backend does not sample what a student of this family says, if it does not; ``own_units``: whether
+    FSDP's units are this package's (:func:`~verl_vaopd.model.host.wrap_targets`), since the host's break some towers.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
     layouts: tuple[str, ...] = ("padded",)
     wrong_on_cpu: ClassVar[str | None] = None
-    sent_by_hub_names: ClassVar[bool] = False
     own_units: ClassVar[bool] = True
 
     def __init__(self, config):

@@ -11,7 +11,6 @@ class Gemma3(Family):
     """Source: https://huggingface.co/docs/transformers/model_doc/gemma3."""
 
     model_types = ("gemma3",)
-    sent_by_hub_names = True
     wrong_on_cpu = "to it, tokens of an image see only earlier ones"
 
     def blank_row(self, processor) -> Row:
