@@ -1,4 +1,4 @@
-"""Processors for checkpoints of ``tests/random_models.py``, of families that are asked for a blank image through one."""
+"""Processors for checkpoints of ``tests/random_models.py``, of families that make a blank image through one."""
 
 from functools import cache
 

@@ -4,17 +4,18 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from tests.random_configs import CONFIGS
 from verl_vaopd.checks.layouts import layouts_of, padded_words
 
 
-def config(device="cuda", layout="auto", ranks=1, **overrides):
+def config(device="cuda", layout="auto", ranks=1, rank=0, merge=True, **overrides):
     return SimpleNamespace(
         trainer=SimpleNamespace(device=device),
         vaopd=SimpleNamespace(layout=layout, teacher=SimpleNamespace(override_config={})),
         actor_rollout_ref=SimpleNamespace(
-            model=SimpleNamespace(override_config=overrides),
+            model=SimpleNamespace(override_config=overrides, lora_rank=rank, lora=SimpleNamespace(merge=merge)),
             actor=SimpleNamespace(ulysses_sequence_parallel_size=ranks),
         ),
     )
@@ -25,7 +26,9 @@ def folder(tmp_path_factory):
     """Of checkpoints without weights that anyone would load."""
     folder = tmp_path_factory.mktemp("families")
     for family, made in CONFIGS.items():
-        save(folder / family, made(64, 2, 112, True))
+        save(
+            folder / family, made(64, 2, 112, True), architectures=[MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[family]]
+        )
     return folder
 
 
@@ -82,3 +85,15 @@ def test_a_student_that_vllm_does_not_serve_is_refused(tmp_path):
     path = save(tmp_path / "m", made, model_type="video_llava", architectures=["VideoLlavaForConditionalGeneration"])
     with pytest.raises(ValueError, match="vLLM does not serve"):
         layouts_of(config(), {"student": path})
+
+
+@pytest.mark.slow
+def test_adapters_that_vllm_would_not_take_are_refused_unless_they_are_merged(folder):
+    """Of the families here LLaVA-OneVision alone: the others' classes in vLLM say that they do."""
+    student = {"student": folder / "llava_onevision"}
+    with pytest.raises(ValueError, match=r"lora.merge=False: vLLM serves LlavaOnevisionFor.* without adapters; set it"):
+        layouts_of(config(rank=8, merge=False), student)
+    for given in (dict(rank=8), dict(merge=False)):
+        assert layouts_of(config(**given), student) == {"student": ("llava_onevision", "padded")}
+    for family in ("qwen3_vl", "qwen2_5_vl", "qwen2_vl", "glm4v", "internvl", "gemma3", "llava"):
+        layouts_of(config(rank=8, merge=False), {"student": folder / family})
