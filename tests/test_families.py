@@ -44,8 +44,8 @@ def names(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_teaches_itself(tmp_path, family):
-    """The student's own weights, loaded by vLLM from disk and then sent to it; the export is named as the hub's are, and
-    read by transformers and vLLM, which give one answer to a question with an image."""
+    """The student's own weights, loaded by vLLM from disk and then sent to it; the export is named as the hub's are,
+    and read by transformers and vLLM, which give one answer to a question with an image."""
     student = make_tiny(tmp_path / "student", family, 128, tied=True, seed=0)
     teacher = make_tiny(tmp_path / "teacher", family, 256, tied=False, seed=1)
     three_steps(tmp_path, student, teacher)

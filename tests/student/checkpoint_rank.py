@@ -101,11 +101,11 @@ def run(rank: int, world: int, folder: Path, variant: str) -> dict:
 
 
 def hand_over(rank: int, world: int, folder: Path, family: str) -> dict:
-    """Two ranks save after three steps and make a fourth; one makes it from their checkpoint."""
+    """Two ranks save after two steps and make a third; one makes it from their checkpoint."""
     engine = build(folder, student=family, load_tokenizer=False, processor=processor_of(family))
     saved = folder / f"{family}_2"
     if world == 2:
-        for number in (1, 2, 3):
+        for number in (1, 2):  # the first has a learning rate of zero
             step(engine, number)
         engine.save_checkpoint(str(saved))
         if rank == 0:
@@ -114,7 +114,7 @@ def hand_over(rank: int, world: int, folder: Path, family: str) -> dict:
         wait_for(saved)
         engine.load_checkpoint(str(saved), del_local_after_load=False)
     results = {"weights": state(engine), "moments": moments(engine)}
-    results["rate"] = step(engine, 4)
+    results["rate"] = step(engine, 3)
     return {**results, "next": state(engine)}
 
 

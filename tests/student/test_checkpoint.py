@@ -143,6 +143,15 @@ def test_every_familys_export_is_the_hubs_and_computes_the_same(saved, family):
     assert torch.equal(got, wanted) and (wanted - before).abs().max() > 0.01
 
 
+def test_layers_that_nothing_reads_are_in_no_checkpoint_and_in_every_export(saved):
+    """Of LLaVA's tower the last layer, 16 tensors, and the norm behind it."""
+    folder = saved[0]
+    left_out = json.loads((folder / "llava_2" / "trained.json").read_text())["unreached"]
+    assert len(left_out) == 18 and all("encoder.layers.1." in n or "post_layernorm" in n for n in left_out)
+    assert not {f"model.{name}" for name in left_out} & set(read_index(folder / "llava_2").state_dict_metadata)
+    assert set(left_out) <= set(read_weights(folder / "llava_2"))  # without the Hugging Face part
+
+
 def names(folder) -> set[str]:
     with safe_open(folder / "model.safetensors", "pt") as stored:
         return set(stored.keys())

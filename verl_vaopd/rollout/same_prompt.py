@@ -27,6 +27,6 @@ def require_same_prompt(processors: list[int], vllms: list[int] | None) -> None:
     ours, its = (str(ids[at]) if at < len(ids) else "nothing" for ids in (processors, vllms))
     raise ValueError(
         f"vLLM ran a prompt of {len(vllms)} tokens, the processor makes {len(processors)} of it; they part at place "
-        f"{at}: {its} against {ours}. The student would learn from answers to another prompt: see that the checkpoint's "
-        "processor is the one that vLLM has for this model, and data.mm_processor_kwargs"
+        f"{at}: {its} against {ours}. The student would learn from answers to another prompt: compare the checkpoint's "
+        "processor and data.mm_processor_kwargs with what vLLM's processor of this model takes"
     )

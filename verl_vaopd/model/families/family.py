@@ -37,6 +37,23 @@ class Family:
             if (value := getattr(config.text_config, name, None)) not in (None, 1):  # of some families only
                 raise ValueError(f"its head is capped or scaled ({name}={value}), which is not supported")
 
+    @property
+    def unread(self) -> list[str]:
+        """Layers of a CLIP or SigLIP tower whose output the model does not read, by their names in memory: what makes
+        one vector of an image; and where the model takes the features of one layer, all that comes behind it."""
+        vision = getattr(self.config, "vision_config", None)  # of some families: absent
+        if vision is None or vision.model_type not in ("clip_vision_model", "siglip_vision_model"):
+            return []
+        clip, layers = vision.model_type == "clip_vision_model", vision.num_hidden_layers
+        unread = [] if clip or not getattr(vision, "vision_use_head", True) else ["head"]
+        taken = getattr(self.config, "vision_feature_layer", None)  # of the LLaVA's: one or several, 0 the embeddings
+        if clip or taken is not None:
+            unread.append("post_layernorm")
+        if taken is not None:
+            last = max(place % (layers + 1) for place in ([taken] if isinstance(taken, int) else taken))
+            unread += [f"encoder.layers.{place}" for place in range(last, layers)]
+        return [f"model.vision_tower.{layer}" for layer in unread]
+
     def joined(self, images: list[ImageInputs]) -> dict[str, Tensor]:
         """The images of several rows as one input."""
         names = images[0].tensors if images else ()
