@@ -24,8 +24,12 @@ def make_checkpoint(
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.15)
+    save_as_on_the_hub(model, path)
+
+
+def save_as_on_the_hub(model, path) -> None:
     model.save_pretrained(path)
-    if family in PREFIXED:
+    if model.config.model_type in PREFIXED:
         file = Path(path) / "model.safetensors"
         renamed = {name.replace(TOWER, f"{TOWER}vision_model."): each for name, each in load_file(file).items()}
         save_file(renamed, file, metadata={"format": "pt"})

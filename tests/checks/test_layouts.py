@@ -10,13 +10,14 @@ from tests.random_configs import CONFIGS
 from verl_vaopd.checks.layouts import layouts_of, padded_words
 
 
-def config(device="cuda", layout="auto", ranks=1, rank=0, merge=True, **overrides):
+def config(device="cuda", layout="auto", ranks=1, rank=0, merge=True, images=None, **overrides):
     return SimpleNamespace(
         trainer=SimpleNamespace(device=device),
         vaopd=SimpleNamespace(layout=layout, teacher=SimpleNamespace(override_config={})),
         actor_rollout_ref=SimpleNamespace(
             model=SimpleNamespace(override_config=overrides, lora_rank=rank, lora=SimpleNamespace(merge=merge)),
             actor=SimpleNamespace(ulysses_sequence_parallel_size=ranks),
+            rollout=SimpleNamespace(engine_kwargs=SimpleNamespace(vllm={"limit_mm_per_prompt": images})),
         ),
     )
 
@@ -58,12 +59,19 @@ def test_auto_is_the_faster_layout_that_fits(folder, family):
         ("gemma3", dict(device="cpu"), "a gemma3 student needs a GPU"),
         ("qwen3_vl_moe", dict(), "a qwen3_vl_moe student is not supported"),
         ("qwen3_5", dict(device="cpu"), "a qwen3_5 student needs a GPU"),
+        ("qwen3_5", dict(device="cpu", images={"image": 0}), "it runs the recurrence in bfloat16 alone"),
+        ("gemma3", dict(device="cpu", images={"video": 0}), "without images it is right, set actor_rollout_ref"),
     ],
 )
 def test_what_a_layout_does_not_follow_is_refused(folder, family, given, says):
     with pytest.raises(ValueError) as refused:
         layouts_of(config(**given), {"student": folder / family})
     assert says in str(refused.value) and str(folder / family) in str(refused.value)
+
+
+def test_a_student_that_the_cpu_serves_rightly_without_images_runs_without_them(folder):
+    given = config(device="cpu", images={"image": 0})
+    assert layouts_of(given, {"student": folder / "gemma3"}) == {"student": ("gemma3", "padded")}
 
 
 def test_a_window_of_attention_takes_an_internvl_to_the_padded_layout(tmp_path):

@@ -2,6 +2,7 @@
 
 from transformers import AutoConfig
 
+from verl_vaopd.checks.rows import image_limit
 from verl_vaopd.model.families import family_of, layout_of
 from verl_vaopd.model.head import local_checkpoint
 from verl_vaopd.model.padded import check_padded
@@ -27,7 +28,7 @@ def layouts_of(config, models: dict[str, str]) -> dict[str, tuple[str, str]]:
         try:
             family = family_of(model)
             if name == "student":
-                check_served(family, model, config.trainer.device, adapters)
+                check_served(family, model, config.trainer.device, adapters, image_limit(config))
             layout = layout_of(family, config.vaopd.layout)
             check_padded(layout, overrides.get("attn_implementation", "auto"), ranks)
         except ValueError as error:

@@ -4,13 +4,15 @@ from verl_vaopd.model.families import Family
 
 EXPERTS = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
 """What text configs call their number."""
+IMAGES = "actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image"
 
 
-def check_served(family: Family, model, device: str, adapters: bool) -> None:
+def check_served(family: Family, model, device: str, adapters: bool, images: int) -> None:
     """Refuse a student that vLLM cannot sample from.
 
     Args:
-        model: its config; device: ``trainer.device``; adapters: whether vLLM is sent adapters, not merged weights.
+        model: its config; device: ``trainer.device``; adapters: whether vLLM is sent adapters, not merged weights;
+        images: the most that vLLM takes for a prompt.
     Raises:
         ValueError: it has experts, its architecture is not among vLLM's, the CPU backend would sample from another
             distribution, or vLLM serves the architecture without adapters.
@@ -20,10 +22,11 @@ def check_served(family: Family, model, device: str, adapters: bool) -> None:
             f"a {model.model_type} student is not supported: experts' weights have not been seen to reach vLLM whole; "
             "as a teacher it runs"
         )
-    if device == "cpu" and family.wrong_on_cpu:
+    if device == "cpu" and family.wrong_on_cpu and (images or not family.text_right_on_cpu):
+        text = f"; without images it is right, set {IMAGES}=0" if family.text_right_on_cpu else ""
         raise ValueError(
             f"a {model.model_type} student needs a GPU: vLLM's CPU backend does not serve it rightly "
-            f"({family.wrong_on_cpu}); as a teacher it runs"
+            f"({family.wrong_on_cpu}){text}; as a teacher it runs"
         )
     if family.model_types and not adapters:
         return

@@ -19,13 +19,15 @@ class Family:
     run on right-padded rows; what is special is said by a class in a file of its own.
 
     Class attributes: ``model_types``, as in ``config.json``; ``layouts`` that fit, the fastest first; ``wrong_on_cpu``:
-    why vLLM's CPU backend does not sample what a student of this family says, if it does not; ``own_units``: whether
-    FSDP's units are this package's (:func:`~verl_vaopd.model.host.wrap_targets`), since the host's break some towers.
+    why vLLM's CPU backend does not sample what a student of this family says, if it does not; ``text_right_on_cpu``:
+    whether it does where no prompt has an image; ``own_units``: whether FSDP's units are this package's
+    (:func:`~verl_vaopd.model.host.wrap_targets`), since the host's break some towers.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
     layouts: tuple[str, ...] = ("padded",)
     wrong_on_cpu: ClassVar[str | None] = None
+    text_right_on_cpu: ClassVar[bool] = False
     own_units: ClassVar[bool] = True
 
     def __init__(self, config):

@@ -12,6 +12,7 @@ class Gemma3(Family):
 
     model_types = ("gemma3",)
     wrong_on_cpu = "to it, tokens of an image see only earlier ones"
+    text_right_on_cpu = True
 
     def blank_row(self, processor) -> Row:
         vision = self.config.vision_config
