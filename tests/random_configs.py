@@ -4,6 +4,7 @@ from transformers import (
     Gemma3Config,
     Glm4vConfig,
     InternVLConfig,
+    LlavaConfig,
     LlavaOnevisionConfig,
     Qwen2_5_VLConfig,
     Qwen2VLConfig,
@@ -216,10 +217,21 @@ def llava_onevision(hidden: int, layers: int, head_rows: int, tied: bool) -> Lla
     )
 
 
+def llava(hidden: int, layers: int, head_rows: int, tied: bool) -> LlavaConfig:
+    """A family that this package has no file for; features are those of the first of two layers."""
+    return LlavaConfig(
+        text_config=dict(model_type="llama", **text(hidden, layers, head_rows, tied)),
+        vision_config={**siglip_vision(), "model_type": "clip_vision_model", "projection_dim": 32},
+        image_token_index=IMAGE,
+        image_seq_length=16,
+        tie_word_embeddings=tied,
+    )
+
+
 CONFIGS = {
     made.__name__: made
     for made in (
         *(qwen3_vl, qwen3_vl_moe, qwen2_5_vl, qwen2_vl, glm4v, internvl),
-        *(qwen3_5, gemma3, llava_onevision),
+        *(qwen3_5, gemma3, llava_onevision, llava),
     )
 }

@@ -1,25 +1,38 @@
 """Untrained checkpoints without tokenizer, and rollouts of random ids: what the engine tests run on."""
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
-from tests.random_configs import CONFIGS, IMAGE, IMAGE_SIDE, VIDEO, VISION_END, VISION_START
+from tests.random_configs import CONFIGS, IMAGE, IMAGE_SIDE, VISION_END, VISION_START
 from verl_vaopd.model.vision import ImageInputs
 
 VOCAB_SIZE = 100  # ids of the imagined tokenizer; 90 to 93 are the vision tokens
 PATCH_DIM = 3 * 2 * 8 * 8
+TOWER, PREFIXED = "vision_tower.", ("gemma3", "llava_onevision", "llava")
+"""Whose towers have a prefix on the hub that transformers does not write for a model made from a config."""
 
 
 def make_checkpoint(
     path, hidden: int, layers: int, head_rows: int, tied: bool, seed: int, family: str = "qwen3_vl"
 ) -> None:
-    """Write an untrained model whose next-token distributions are far from uniform."""
+    """Write an untrained model whose next-token distributions are far from uniform, named as on the hub."""
     torch.manual_seed(seed)
     model = AutoModelForImageTextToText.from_config(CONFIGS[family](hidden, layers, head_rows, tied))
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.15)
+    save_as_on_the_hub(model, path)
+
+
+def save_as_on_the_hub(model, path) -> None:
     model.save_pretrained(path)
+    if model.config.model_type in PREFIXED:
+        file = Path(path) / "model.safetensors"
+        renamed = {name.replace(TOWER, f"{TOWER}vision_model."): each for name, each in load_file(file).items()}
+        save_file(renamed, file, metadata={"format": "pt"})
 
 
 def load(path, **settings):
@@ -30,7 +43,7 @@ def load(path, **settings):
 def plain_logits(model, input_ids: torch.Tensor, response_length: int, images: ImageInputs | None) -> torch.Tensor:
     """[response_length, head rows]: transformers' own forward on one sequence, one view."""
     inputs = {} if images is None else dict(images.tensors)
-    kinds = {"gemma3": "token_type_ids", "internvl": None, "llava_onevision": None}
+    kinds = {"gemma3": "token_type_ids", "internvl": None, "llava_onevision": None, "llava": None}
     if kind := kinds.get(model.config.model_type, "mm_token_type_ids"):
         model.model.rope_deltas = None  # kept by the model between forwards
         inputs[kind] = (input_ids == IMAGE).int()[None]
@@ -91,6 +104,11 @@ def squares(grids, generator) -> tuple[ImageInputs, list[int]]:
     return ImageInputs(torch.randn(len(grids), 3, IMAGE_SIDE, IMAGE_SIDE, generator=generator)), [4] * len(grids)
 
 
+def wholes(grids, generator) -> tuple[ImageInputs, list[int]]:
+    """Of LLaVA: all 16 patches of a square."""
+    return ImageInputs(torch.randn(len(grids), 3, IMAGE_SIDE, IMAGE_SIDE, generator=generator)), [16] * len(grids)
+
+
 def anyres(grids, generator) -> tuple[ImageInputs, list[int]]:
     """Of LLaVA-OneVision, 16 patches a tile: an image alone, 32 x 64 pixels, is its thumbnail and two tiles, whose rows
     of 8 end with a newline token; several are a tile each, with one newline."""
@@ -101,14 +119,4 @@ def anyres(grids, generator) -> tuple[ImageInputs, list[int]]:
     return images, [16 + 4 * 9] if one else [17] * len(grids)
 
 
-ENCODERS = {"internvl": tiles, "gemma3": squares, "llava_onevision": anyres}
-
-
-class BlankEncoder:
-    """In the place of LLaVA-OneVision's processor: one image alone."""
-
-    image_token, image_token_id, video_token_id = "<image>", IMAGE, VIDEO
-
-    def __call__(self, text, images, return_tensors):
-        inputs, (count,) = anyres([(4, 4)], torch.Generator().manual_seed(0))
-        return {"input_ids": torch.tensor([[0, *[IMAGE] * count]]), **inputs.tensors}
+ENCODERS = {"internvl": tiles, "gemma3": squares, "llava_onevision": anyres, "llava": wholes}

@@ -114,15 +114,21 @@ from vllm import LLM, SamplingParams
 llm = LLM(student, dtype="float32", enforce_eager=True, max_model_len=256, limit_mm_per_prompt={"image": 1, "video": 0})
 prompt = {"prompt": text, "multi_modal_data": {"image": image}}
 served = llm.generate(prompt, SamplingParams(temperature=0, max_tokens=48))
-decode = lambda ids: processor.tokenizer.decode(list(ids), skip_special_tokens=True)
-print("ANSWERS", json.dumps([decode(plain), decode(served[0].outputs[0].token_ids)]))
+end = processor.tokenizer.eos_token_id
+both = [[int(i) for i in ids if i != end] for ids in (plain, served[0].outputs[0].token_ids)]
+print("ANSWERS", json.dumps([[processor.tokenizer.decode(ids), ids] for ids in both]))
 """
+
+
+def greedy_answers(student: Path, data: Path) -> list[tuple[str, list[int]]]:
+    """Of transformers and of vLLM to the first question of ``data``, decoded greedily in float32: text and ids."""
+    result = run(sys.executable, "-c", GENERATE, student, data, timeout=600)
+    assert result.returncode == 0
+    line = next(line for line in result.stdout.splitlines() if line.startswith("ANSWERS "))
+    return json.loads(line.removeprefix("ANSWERS "))
 
 
 def assert_answers_alike(student: Path, data: Path) -> None:
     """The first question of ``data`` has one answer in transformers and vLLM, decoded greedily, and it is boxed."""
-    result = run(sys.executable, "-c", GENERATE, student, data, timeout=600)
-    assert result.returncode == 0
-    line = next(line for line in result.stdout.splitlines() if line.startswith("ANSWERS "))
-    plain, served = json.loads(line.removeprefix("ANSWERS "))
+    (plain, _), (served, _) = greedy_answers(student, data)
     assert plain == served and "\\boxed{" in plain

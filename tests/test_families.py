@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from tests.stack import mixed_rows, records, run
+from tests.stack import greedy_answers, mixed_rows, records, run
 from tests.tiny_families import make_tiny
 
 pytestmark = [pytest.mark.stack, pytest.mark.long]
@@ -44,13 +44,16 @@ def names(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_teaches_itself(tmp_path, family):
-    """The student's own weights, loaded by vLLM from disk and then sent to it; the export is named as the hub's are."""
+    """The student's own weights, loaded by vLLM from disk and then sent to it; the export is named as the hub's are,
+    and read by transformers and vLLM, which give one answer to a question with an image."""
     student = make_tiny(tmp_path / "student", family, 128, tied=True, seed=0)
     teacher = make_tiny(tmp_path / "teacher", family, 256, tied=False, seed=1)
     three_steps(tmp_path, student, teacher)
     exported = tmp_path / "run" / "student"
     assert names(exported) == names(student)
     assert json.loads((exported / "config.json").read_text())["model_type"] == family
+    (_, plain), (_, served) = greedy_answers(exported, tmp_path / "rows.parquet")
+    assert plain == served and len(plain) > 1
 
 
 def test_a_mixture_of_experts_teaches_a_dense_student(tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from omegaconf import OmegaConf
 
+from tests.random_models import make_checkpoint
 from verl_vaopd.checks.start import check_settings
 from verl_vaopd.checks.trained import check_trained, check_trained_of, said_of_trained
 from verl_vaopd.settings.compose import compose, instantiate
@@ -136,6 +137,18 @@ def test_what_is_trained_is_said(config):
     assert said_of_trained(config(*lora))[0].startswith(
         f"trained: adapters of language ({text.num_hidden_layers * layer:,} parameters); frozen: vision, merger, head ("
     )
+
+
+def test_layers_that_nothing_reads_are_named_at_the_start(config, tmp_path):
+    """Of two layers of LLaVA's tower the first one's features are taken."""
+    make_checkpoint(tmp_path, 64, 2, head_rows=112, tied=True, seed=0, family="llava")
+    tower = "model.vision_tower"
+    line = f"not trained, nothing reads their output: {tower}.post_layernorm, {tower}.encoder.layers.1"
+    changed = config()
+    changed.actor_rollout_ref.model.path = str(tmp_path)
+    assert said_of_trained(changed) == [line]
+    changed.vaopd.freeze = ["language"]
+    assert said_of_trained(changed)[0] == line and said_of_trained(changed)[1].startswith("trained: vision, merger")
 
 
 def test_a_checkpoint_of_a_run_that_trained_all_is_not_gone_on_with_adapters(config, tmp_path):

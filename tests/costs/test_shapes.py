@@ -103,11 +103,11 @@ def test_a_config_of_qwen2_5_with_the_decoders_fields_outside_reads_the_same():
 
 
 def test_published_sizes():
-    """As the names and cards say: 30B-A3B 31.1, 235B-A22B 235.7, Qwen2.5-VL 3.75, 8.29 and 33.5 B."""
+    """As the names and cards say: 30B-A3B 31.1, 235B-A22B 235.7, Qwen2.5-VL 3.75, 8.29, 33.5 and 73.4 B."""
     totals = {name.split("/")[1]: ModelShape.of(config).total / 1e9 for name, config in PUBLISHED.items()}
     assert totals["Qwen3-VL-30B-A3B-Instruct"] == pytest.approx(31.07, abs=0.01)
     assert totals["Qwen3-VL-235B-A22B-Instruct"] == pytest.approx(235.67, abs=0.01)
-    for size, billions in (("3B", 3.75), ("7B", 8.29), ("32B", 33.45)):
+    for size, billions in (("3B", 3.75), ("7B", 8.29), ("32B", 33.45), ("72B", 73.41)):
         assert totals[f"Qwen2.5-VL-{size}-Instruct"] == pytest.approx(billions, abs=0.01)
 
 

@@ -16,7 +16,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from verl.trainer.config import CheckpointConfig
 from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
 
-from tests.student.checkpoint_variants import REACHED_BY_NOTHING, VARIANTS
+from tests.random_processors import processor_of
+from tests.student.checkpoint_variants import FAMILIES, REACHED_BY_NOTHING, VARIANTS
 from verl_vaopd.student.engine import StudentEngine
 
 FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
@@ -25,10 +26,10 @@ FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
 WHOLE = ("model", "optimizer", "extra", "hf_model")
 
 
-def build(folder: Path, save_contents=WHOLE, frozen=(), **lora) -> StudentEngine:
+def build(folder: Path, save_contents=WHOLE, frozen=(), student="student", **model) -> StudentEngine:
     """With AdamW and a schedule that no two steps share."""
     engine = StudentEngine(
-        HFModelConfig(path=f"{folder}/student", override_config={"attn_implementation": "sdpa"}, **lora),
+        HFModelConfig(path=f"{folder}/{student}", override_config={"attn_implementation": "sdpa"}, **model),
         FSDPEngineConfig(strategy="fsdp2", model_dtype="fp32", mixed_precision=FP32, use_torch_compile=False),
         FSDPOptimizerConfig(  # no clipping: the norm's rounding hangs on the ranks
             lr=1e-2, lr_scheduler_type="cosine", lr_warmup_steps=2, total_training_steps=9, clip_grad=1e9
@@ -68,6 +69,7 @@ def main(rank: int, world: int, folder: Path) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     dist.init_process_group("gloo", init_method=f"file://{folder}/join_{world}", rank=rank, world_size=world)
     results = {variant: run(rank, world, folder, variant) for variant in VARIANTS}
+    results |= {family: hand_over(rank, world, folder, family) for family in FAMILIES}
     if rank == 0:
         torch.save(results, folder / f"results_{world}.pt")
     dist.destroy_process_group()
@@ -89,14 +91,46 @@ def run(rank: int, world: int, folder: Path, variant: str) -> dict:
     if rank == 0:
         (saved / "complete").touch()
     other = folder / f"{variant}_{3 - world}"
-    while not (other / "complete").exists():
-        time.sleep(0.1)
+    wait_for(other)
     fresh = build(folder, **VARIANTS[variant])
     fresh.load_checkpoint(str(other), del_local_after_load=False)
     results["loaded"] = state(fresh)
     rates.append(step(fresh, 4, unreached))
     moments = sum(len(values) for values in fresh.optimizer.state.values())
     return {**results, "resumed": state(fresh), "rates": rates, "optimizer": moments}
+
+
+def hand_over(rank: int, world: int, folder: Path, family: str) -> dict:
+    """Two ranks save after two steps and make a third; one makes it from their checkpoint."""
+    engine = build(folder, student=family, load_tokenizer=False, processor=processor_of(family))
+    saved = folder / f"{family}_2"
+    if world == 2:
+        for number in (1, 2):  # the first has a learning rate of zero
+            step(engine, number)
+        engine.save_checkpoint(str(saved))
+        if rank == 0:
+            (saved / "complete").touch()
+    else:
+        wait_for(saved)
+        engine.load_checkpoint(str(saved), del_local_after_load=False)
+    results = {"weights": state(engine), "moments": moments(engine)}
+    results["rate"] = step(engine, 3)
+    return {**results, "next": state(engine)}
+
+
+def moments(engine: StudentEngine) -> dict[str, torch.Tensor]:
+    """Both of AdamW's, by parameter."""
+    return {
+        f"{name}, {kind}": engine.optimizer.state[parameter][kind].full_tensor().clone()
+        for name, parameter in engine.module.named_parameters()
+        if parameter.requires_grad
+        for kind in ("exp_avg", "exp_avg_sq")
+    }
+
+
+def wait_for(saved: Path) -> None:
+    while not (saved / "complete").exists():
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":

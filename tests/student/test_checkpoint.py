@@ -5,10 +5,12 @@ import json
 import pytest
 import torch
 from peft import PeftModel
+from safetensors import safe_open
 from transformers import Qwen3VLForConditionalGeneration
 
+from tests.random_models import Prompts, load, make_checkpoint, plain_logits
 from tests.stack import run_ranks
-from tests.student.checkpoint_variants import REACHED_BY_NOTHING, VARIANTS
+from tests.student.checkpoint_variants import FAMILIES, REACHED_BY_NOTHING, VARIANTS
 from verl_vaopd.student.merge import read_index, read_weights
 from verl_vaopd.student.trained import Trained
 from verl_vaopd.tiny.models import random_models
@@ -20,6 +22,8 @@ pytestmark = pytest.mark.stack  # three processes' worth of imports, though no s
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint")
     random_models(folder)
+    for family in FAMILIES:  # of two layers, heads of their own where two ranks would load it on the meta device
+        make_checkpoint(folder / family, 64, 2, head_rows=112, tied=family != "glm4v", seed=0, family=family)
     run_ranks("tests.student.checkpoint_rank", (1, 2), folder)
     return folder, {world: torch.load(folder / f"results_{world}.pt", weights_only=True) for world in (1, 2)}
 
@@ -107,3 +111,47 @@ def test_a_checkpoint_of_a_run_that_trained_something_else_is_refused(saved):
     with pytest.raises(ValueError, match=r"vaopd.freeze: \['head'\], but C is of a run with nothing"):
         Trained("student", ["head"]).require_same(None, "C")
     Trained("student", [], was.lora).require_same(was, "C")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_goes_on_on_one_rank_where_two_had_stopped(saved, family):
+    """Weights, both moments of AdamW and the next step are bit-equal."""
+    one, two = saved[1][1][family], saved[1][2][family]
+    assert one["rate"] == two["rate"]
+    for what in ("weights", "moments", "next"):
+        assert set(one[what]) == set(two[what])
+        for name, wanted in two[what].items():
+            assert torch.equal(one[what][name], wanted), f"{what} of {name}"
+    assert any(not torch.equal(two["weights"][name], two["next"][name]) for name in two["next"])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_familys_export_is_the_hubs_and_computes_the_same(saved, family):
+    """Plain transformers on the exported folder, and on the live weights put into the student that it began with."""
+    folder, results = saved
+    exported = folder / f"{family}_2" / "huggingface"
+    assert names(exported) == names(folder / family)
+    live = load(folder / family)
+    left_out = live.load_state_dict(results[2][family]["weights"], strict=False)
+    assert set(left_out.missing_keys) <= {"lm_head.weight"} and not left_out.unexpected_keys  # tied to the embedding
+    prompts = Prompts(family=family)
+    uid, ids, length = next(row for row in prompts.rows if row[0] == "two")
+    before, wanted, got = (
+        plain_logits(model.eval(), ids, length, prompts.original[uid])
+        for model in (load(folder / family), live, load(exported, dtype=torch.float32))
+    )
+    assert torch.equal(got, wanted) and (wanted - before).abs().max() > 0.01
+
+
+def test_layers_that_nothing_reads_are_in_no_checkpoint_and_in_every_export(saved):
+    """Of LLaVA's tower the last layer, 16 tensors, and the norm behind it."""
+    folder = saved[0]
+    left_out = json.loads((folder / "llava_2" / "trained.json").read_text())["unreached"]
+    assert len(left_out) == 18 and all("encoder.layers.1." in n or "post_layernorm" in n for n in left_out)
+    assert not {f"model.{name}" for name in left_out} & set(read_index(folder / "llava_2").state_dict_metadata)
+    assert set(left_out) <= set(read_weights(folder / "llava_2"))  # without the Hugging Face part
+
+
+def names(folder) -> set[str]:
+    with safe_open(folder / "model.safetensors", "pt") as stored:
+        return set(stored.keys())

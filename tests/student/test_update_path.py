@@ -36,6 +36,7 @@ GKD_AND_REWARD = {"response_lengths": [7, 1, 4, 9], "settings": {**GKD["settings
 FAMILIES = (
     *("qwen3_vl_moe", "qwen2_5_vl", "qwen2_vl", "glm4v", "internvl"),
     *("qwen3_5", "gemma3", "llava_onevision"),  # in the padded layout, the only one that fits
+    "llava",  # of which this package has no file
 )
 PADDED = {"attn_implementation": "sdpa", "vaopd_layout": "padded"}
 LEARNING_RATE = 0.3

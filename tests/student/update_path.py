@@ -19,7 +19,8 @@ from verl.trainer.config import CheckpointConfig
 from verl.workers.config import ActorConfig, FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
 from verl.workers.engine_workers import TrainingWorker
 
-from tests.random_models import VOCAB_SIZE, BlankEncoder, Prompts
+from tests.random_models import VOCAB_SIZE, Prompts
+from tests.random_processors import processor_of
 from tests.student.update_path_settings import REWARDS, TEMPERATURE, adapter_values
 from tests.tracing import LargestTensor
 from verl_vaopd.methods import Step, method_of
@@ -51,11 +52,6 @@ def checkpoint(folder: str, model: str, case: dict) -> str:
     return f"{folder}/{case.get('models', '')}{case.get(model, model)}"
 
 
-def processor_of(case: dict) -> BlankEncoder | None:
-    """Where a family is asked for an image through its processor alone."""
-    return BlankEncoder() if case.get("family") == "llava_onevision" else None
-
-
 def build_student(folder: str, case: dict) -> StudentTrainingWorker:
     """The real worker; its optimiser, unless the case names one, is SGD, whose steps show the gradients as they are."""
     dtype = case.get("dtype", "fp32")
@@ -65,7 +61,7 @@ def build_student(folder: str, case: dict) -> StudentTrainingWorker:
             model_config=HFModelConfig(
                 path=checkpoint(folder, "student", case),
                 load_tokenizer=False,
-                processor=processor_of(case),
+                processor=processor_of(case.get("family")),
                 override_config=case.get("override", OVERRIDE),
                 use_remove_padding=True,
                 enable_gradient_checkpointing=case.get("checkpointing", False),
@@ -103,7 +99,7 @@ def build_teacher(folder: str, case: dict) -> TeacherEngine:
     model = HFModelConfig(
         path=path,
         load_tokenizer=False,
-        processor=processor_of(case),
+        processor=processor_of(case.get("family")),
         override_config=case.get("override", OVERRIDE),
     )
     teacher = TeacherEngine(model, config, None, CheckpointConfig())

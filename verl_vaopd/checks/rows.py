@@ -17,8 +17,8 @@ from verl_vaopd.data.bad_rows import BadRow, RowError, report
 from verl_vaopd.data.dataset import VisionDataset, images_of
 from verl_vaopd.data.image_column import check_group, read_rows
 from verl_vaopd.data.text import PLACEHOLDER, check_question
-from verl_vaopd.rollout.image_tokens import ImageTokens
 from verl_vaopd.rollout.image_views import budgeted, encode_views, rendered
+from verl_vaopd.rollout.prompt_tokens import PromptTokens
 
 ROWS_ENCODED = 8
 """First rows of a file that are encoded under both views, as in training."""
@@ -51,9 +51,10 @@ class RowCheck:
         added = processor.tokenizer.added_tokens_decoder.values()
         # The processor's own stand-in becomes an image token.
         self.control = [token.content for token in added if token.special] + ["<|placeholder|>"]
+        self.control = [token for token in self.control if token != PLACEHOLDER]  # a special token of LLaVA's, counted
         self.budget = dict(data_config.mm_processor_kwargs or {})
         self.encoder = budgeted(processor, data_config)
-        self.image_tokens = ImageTokens(processor, self.budget)
+        self.tokens_of = PromptTokens(processor, self.budget)
         self.messages = VisionDataset.__new__(VisionDataset)  # its message builder, without loading the file again
         self.messages.image_key, self.messages.processor = data_config.image_key, processor
         self.messages.video_key, self.messages.audio_key = "videos", "audios"
@@ -84,8 +85,7 @@ class RowCheck:
             problem = f"the chat template does not take it ({error})"
             raise RowError(self.data.prompt_key, "left_out", problem, MEND) from error
         self._whole(chat, text)
-        tokens = len(self.processor.tokenizer(text)["input_ids"])
-        tokens += sum(self.image_tokens(width, height) - 1 for width, height in sizes)
+        tokens = self.tokens_of(text, sizes)
         if tokens >= self.data.max_prompt_length:  # the host cuts to the limit, so at the limit one cannot tell
             problem = f"the prompt has {tokens} tokens, data.max_prompt_length is {self.data.max_prompt_length}"
             raise RowError(

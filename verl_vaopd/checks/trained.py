@@ -6,6 +6,7 @@ import torch
 from omegaconf import OmegaConf
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from verl_vaopd.model.families import family_of
 from verl_vaopd.model.head import is_here, local_checkpoint
 from verl_vaopd.settings.trained import PARTS, frozen_parts, lora_settings
 from verl_vaopd.student.frozen import freeze, part_of
@@ -46,15 +47,20 @@ def check_trained_of(checkpoint: Path, config) -> None:
 
 
 def said_of_trained(config) -> list[str]:
-    """A line for the person who starts the run, if not all of the student is trained and its config is here."""
-    if not is_here(config.actor_rollout_ref.model.path) or (module := check_trained(config)) is None:
+    """Lines for the person who starts the run, if not all of the student is trained and its config is here."""
+    path = config.actor_rollout_ref.model.path
+    if not is_here(path):
         return []
+    unread = family_of(AutoConfig.from_pretrained(local_checkpoint(path))).unread
+    said = [f"not trained, nothing reads their output: {', '.join(unread)}"] if unread else []
+    if (module := check_trained(config)) is None:
+        return said
     names = [name for name, each in module.named_parameters(remove_duplicate=False) if each.requires_grad]
     trained, counts = {part_of(name) for name in names}, {True: 0, False: 0}
     for parameter in module.parameters():
         counts[parameter.requires_grad] += parameter.numel()
     what = "adapters of " if config.actor_rollout_ref.model.lora_rank else ""
-    return [
+    return said + [
         f"trained: {what}{', '.join(part for part in PARTS if part in trained)} ({counts[True]:,} parameters); "
         f"frozen: {', '.join(part for part in PARTS if part not in trained)} ({counts[False]:,})"
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 SIZES = ("2B", "4B", "8B", "32B")
 MOE_SIZES = ("30B-A3B", "235B-A22B")
-QWEN2_5_SIZES = ("3B", "7B", "32B")
+QWEN2_5_SIZES = ("3B", "7B", "32B", "72B")
 
 
 def _published(prefix: str, sizes: tuple[str, ...]) -> dict[str, dict]:

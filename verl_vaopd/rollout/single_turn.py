@@ -1,4 +1,4 @@
-"""An agent loop that sends vLLM a prompt with one placeholder an image."""
+"""An agent loop that sends vLLM a prompt with one placeholder an image, and looks at what it made of it."""
 
 from types import SimpleNamespace
 
@@ -6,6 +6,7 @@ from verl.experimental.agent_loop.agent_loop import register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
 from verl_vaopd.rollout.image_views import rendered
+from verl_vaopd.rollout.same_prompt import RAN, require_same_prompt
 
 UNEXPANDED = "unexpanded_prompt"
 
@@ -24,7 +25,9 @@ class UnexpandedPromptAgentLoop(SingleTurnAgentLoop):
         server = self.server_manager
 
         async def generate(prompt_ids, **request):
-            return await server.generate(prompt_ids=ids, **request)
+            output = await server.generate(prompt_ids=ids, **request)
+            require_same_prompt(prompt_ids, output.extra_fields.pop(RAN))
+            return output
 
         self.server_manager = SimpleNamespace(generate=generate)  # of this rollout alone
         return await super().run(sampling_params, **kwargs)

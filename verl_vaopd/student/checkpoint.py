@@ -12,7 +12,7 @@ from verl.utils.device import get_device_id
 
 from verl_vaopd.student.adapters import adapted_layers, adapter_weights, merged_weights, peft_config
 from verl_vaopd.student.frozen import freeze_names, frozen_names
-from verl_vaopd.student.hugging_face import write_adapter, write_merged
+from verl_vaopd.student.hugging_face import write_adapter, write_student
 from verl_vaopd.student.trained import Trained
 
 SHARDS = "distributed"
@@ -24,16 +24,16 @@ class ShardedCheckpoint(FSDPCheckpointManager):
     """The host's, whose files of model and optimiser only the same number of ranks can load.
 
     They are written with torch.distributed.checkpoint instead, which cuts tensors anew for the ranks that load. The
-    scheduler, each rank's random state and the Hugging Face folder are the host's. Which checkpoints are kept is the
-    driver's business (:mod:`verl_vaopd.trainer.checkpoints`). They hold what is trained, and :class:`Trained` says what
-    that is.
+    scheduler, each rank's random state, config, tokenizer and processor are the host's; the exported weights are not,
+    since the host's have names that vLLM does not know. Which checkpoints are kept is the driver's business
+    (:mod:`verl_vaopd.trainer.checkpoints`). They hold what is trained, and :class:`Trained` says what that is.
     """
 
     trained: Trained
 
     def save_checkpoint(self, local_path: str, hdfs_path=None, global_step: int = 0, max_ckpt_to_keep=None):
-        wanted, adapters = self.checkpoint_save_contents, bool(adapted_layers(self.model))
-        own = ("model", "optimizer", "hf_model") if adapters else ("model", "optimizer")
+        wanted, folder = self.checkpoint_save_contents, os.path.join(local_path, "huggingface")
+        own = ("model", "optimizer", "hf_model")
         self.checkpoint_save_contents = [name for name in wanted if name not in own]
         try:
             super().save_checkpoint(local_path, hdfs_path, global_step, max_ckpt_to_keep)
@@ -41,8 +41,10 @@ class ShardedCheckpoint(FSDPCheckpointManager):
             self.checkpoint_save_contents = wanted
         if self.rank == 0:
             self.trained.write(local_path)
-        if adapters:
-            self._write_adapters(os.path.join(local_path, "huggingface"), merged="hf_model" in wanted)
+        if adapted_layers(self.model):
+            self._write_adapters(folder)
+        if "hf_model" in wanted:
+            self._write_student(folder)
         dcp.save(self._state(), checkpoint_id=os.path.join(local_path, SHARDS))
 
     def load_checkpoint(self, local_path: str, hdfs_path=None, del_local_after_load=False):
@@ -81,19 +83,18 @@ class ShardedCheckpoint(FSDPCheckpointManager):
             self.lr_scheduler.load_state_dict(extra["lr_scheduler"])
         torch.distributed.barrier()
 
-    def _write_adapters(self, folder: str, merged: bool) -> None:
-        """The adapters in PEFT's format, and the merged student: the host's would hold layers of PEFT's."""
+    def _write_adapters(self, folder: str) -> None:
         adapters = {name: each.cpu() for name, each in adapter_weights(self.model, get_device_id()).items()}
         if self.rank == 0:
             write_adapter(folder, peft_config(self.model, self.trained.base), adapters)
-        if not merged:
-            return
+
+    def _write_student(self, folder: str) -> None:
         weights = {}
         for name, weight in merged_weights(self.model, get_device_id()):
             if self.rank == 0:
                 weights[name] = weight.cpu()
         if self.rank == 0:
-            write_merged(folder, self.model.config, weights)
+            write_student(folder, self.model.config, weights)
 
     def _state(self) -> dict:
         model, optimizer = get_state_dict(self.model, self.optimizer, options=StateDictOptions(cpu_offload=False))

@@ -1,6 +1,7 @@
 """FSDP student engine: minimises its method's objective, a weighted sum over response tokens."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -18,8 +19,8 @@ from verl_vaopd.model.packing import Batch
 from verl_vaopd.settings.trained import lora_settings
 from verl_vaopd.student.adapters import adapter_weights, add_adapters, merged_weights, peft_config
 from verl_vaopd.student.checkpoint import ShardedCheckpoint
-from verl_vaopd.student.frozen import freeze, freeze_names, trained_parameters, unreached
-from verl_vaopd.student.sent_names import by_hub_names
+from verl_vaopd.student.frozen import freeze, freeze_layers, freeze_names, trained_parameters, unreached
+from verl_vaopd.student.sent_names import by_hub_names, keep_hub_names
 from verl_vaopd.student.trained import Trained
 
 STALE = "stale"
@@ -38,10 +39,14 @@ class StudentEngine(VisionEngine):
     second_view: dict = {}
     frozen: tuple[str, ...] = ()
     """Parts that are not trained; set before :meth:`initialize`."""
+    say: Callable[[str], None] = staticmethod(print)
+    """To the person who watches."""
 
     def _build_module(self):
         module = super()._build_module()
         freeze(module, self.frozen)
+        self.unread = freeze_layers(module, self.family.unread)
+        self.sent_by_hub_names = keep_hub_names(module)
         return module
 
     def _build_lora_module(self, module):
@@ -79,7 +84,7 @@ class StudentEngine(VisionEngine):
                 weights, config = merged_weights(self.module, get_device_id()), None
             else:
                 weights, config = super().get_per_tensor_param(layered_summon, base_sync_done, **kwargs)
-            return by_hub_names(self.module, weights) if self.family.sent_by_hub_names else weights, config
+            return by_hub_names(self.module, weights) if self.sent_by_hub_names else weights, config
         config = peft_config(self.module, self.model_config.path)
         return adapter_weights(self.module, get_device_id()).items(), config.to_dict()
 
@@ -87,10 +92,11 @@ class StudentEngine(VisionEngine):
         """Before the host's first: what no forward reaches is frozen, and said."""
         trained = self.checkpoint_manager.trained
         if trained.unreached is None:
-            trained.unreached = unreached(self.module)
-            freeze_names(self.module, self.optimizer, trained.unreached)
-            if trained.unreached and self.rank == 0:
-                print(f"not trained, no forward reaches them: {', '.join(trained.unreached)}")
+            found = unreached(self.module)
+            freeze_names(self.module, self.optimizer, found)
+            trained.unreached = self.unread + found
+            if found and self.rank == 0:
+                self.say(f"not trained, no forward reaches them: {', '.join(found)}")
         return super().optimizer_step()
 
     @property

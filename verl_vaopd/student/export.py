@@ -46,14 +46,10 @@ def export(checkpoint: Path, output: Path) -> bool:
     aside = output.with_name(output.name + UNFINISHED)
     shutil.rmtree(aside, ignore_errors=True)
     if merge:
-        from verl_vaopd.student.hugging_face import ADAPTER_FOLDER
         from verl_vaopd.student.merge import merge_shards, require_whole_shards
 
         require_whole_shards(folder)
-        aside.mkdir(parents=True)
         merge_shards(folder, aside)
-        if (folder / "huggingface" / ADAPTER_FOLDER).exists():
-            shutil.copytree(folder / "huggingface" / ADAPTER_FOLDER, aside / ADAPTER_FOLDER)
     else:
         require_safetensors(str(folder / "huggingface"))
         shutil.copytree(folder / "huggingface", aside)

@@ -39,6 +39,14 @@ def freeze(module: torch.nn.Module, parts: Collection[str]) -> None:
         )
 
 
+def freeze_layers(module: torch.nn.Module, layers: Collection[str]) -> list[str]:
+    """Take gradients from whole layers, before FSDP wraps the module. Returns the names of their parameters."""
+    names = [name for name, _ in module.named_parameters() if name.startswith(tuple(f"{each}." for each in layers))]
+    for name in names:
+        module.get_parameter(name).requires_grad_(False)
+    return names
+
+
 def trained_parameters(module: torch.nn.Module) -> list[torch.nn.Parameter]:
     """What the optimiser steps on."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""A student with adapters as a Hugging Face folder: merged, and beside it the adapters as PEFT keeps them."""
+"""A student as a Hugging Face folder: adapters merged, and beside it the adapters as PEFT keeps them."""
 
 import os
 
@@ -8,18 +8,22 @@ from safetensors.torch import save_file
 from transformers import AutoModelForImageTextToText, GenerationConfig
 from verl.utils.transformers_compat import drop_tied_target_keys
 
+from verl_vaopd.student.sent_names import keep_hub_names
+
 ADAPTER_FOLDER = "adapter"
 """In the folder of the merged student."""
 
 
-def write_merged(folder: str, config, weights: dict[str, torch.Tensor]) -> None:
-    """Write ``weights``, by name in memory, as the model of ``config``; generation config as ``folder`` has it."""
+def write_student(folder: str, config, weights: dict[str, torch.Tensor]) -> None:
+    """Write ``weights``, by name in memory, as the model of ``config``, by the hub's names, which transformers and vLLM
+    read; generation config as ``folder`` has it."""
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(
             config, dtype=torch.bfloat16
         )  # as the host's config.json has it
     if os.path.exists(os.path.join(folder, "generation_config.json")):
         model.generation_config = GenerationConfig.from_pretrained(folder)
+    keep_hub_names(model)
     drop_tied_target_keys(weights, model, config)
     model.save_pretrained(folder, state_dict=weights)
 

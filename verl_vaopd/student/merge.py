@@ -1,16 +1,17 @@
 """The ranks' shards of a checkpoint, put together into one Hugging Face folder."""
 
+import shutil
 from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
-from transformers import AutoModelForImageTextToText
-from verl.model_merger.base_model_merger import BaseModelMerger, ModelMergerConfig
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from verl_vaopd.model.head import local_checkpoint
 from verl_vaopd.student.adapters import merge
 from verl_vaopd.student.checkpoint import SHARDS
+from verl_vaopd.student.hugging_face import write_student
 from verl_vaopd.student.trained import Trained
 
 BF16, FP32 = torch.bfloat16, torch.float32
@@ -19,29 +20,10 @@ MODEL = "model."
 """What names of the student's weights begin with in the index; those of AdamW's state do not."""
 
 
-class ShardsMerger(BaseModelMerger):
-    """The host's, whose FSDP merger reads one file a rank; the shards here are those of torch.distributed.checkpoint.
-
-    From the weights on it is the host's: one of two tied heads, generation config, processor, tokenizer.
-    """
-
-    def merge_and_save(self):
-        self.save_hf_model_and_tokenizer(read_weights(Path(self.config.local_dir)))
-
-    def cleanup(self):
-        """Nothing is left over."""
-
-
 def merge_shards(actor: Path, output: Path) -> None:
     """Write the student of the checkpoint folder ``actor`` to ``output``, in bf16, by one process without a GPU."""
-    config = ModelMergerConfig(
-        operation="merge",
-        backend="fsdp",
-        local_dir=str(actor),
-        target_dir=str(output),
-        hf_model_config_path=str(actor / "huggingface"),
-    )
-    ShardsMerger(config).merge_and_save()
+    shutil.copytree(actor / "huggingface", output)  # config, generation config, tokenizer, processor, adapters
+    write_student(str(output), AutoConfig.from_pretrained(output), read_weights(actor))
 
 
 def read_weights(actor: Path) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import omega_conf_to_dataclass
+from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 from verl_vaopd.checks.identity import checkpoint_to_resume, models_of, write_models
 from verl_vaopd.methods import method_of
@@ -30,6 +31,12 @@ from verl_vaopd.trainer.step import TrainingStep
 from verl_vaopd.trainer.tracking import start_trackers
 from verl_vaopd.trainer.validation import Validation
 from verl_vaopd.trainer.workers import TeacherWorker, VAOPDWorker, hidden_states_stay
+
+
+def _replica_class():
+    from verl_vaopd.rollout.prompt_server import PromptReplica  # imports vLLM
+
+    return PromptReplica
 
 
 class Driver(Validation, Profiling, TrainingStep):
@@ -84,6 +91,7 @@ class Driver(Validation, Profiling, TrainingStep):
         # The host names worker processes by random letters; in Ray's dashboard the name is to say what they hold.
         holds = "student_and_teacher_" if placement == "colocated" else "student_"
         trainer_base.RayWorkerGroup = partial(RayWorkerGroup, name_prefix=holds)
+        RolloutReplicaRegistry.register("vllm", _replica_class)  # what the host starts vLLM with
         try:
             super()._setup()
         finally:

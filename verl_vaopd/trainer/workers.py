@@ -22,6 +22,7 @@ from verl_vaopd.methods import method_of
 from verl_vaopd.model.head import load_lm_head
 from verl_vaopd.platform.loopback import private_socket, register_bound_rendezvous
 from verl_vaopd.rollout.image_views import fetch_views
+from verl_vaopd.runlog.run_log import RunLog
 from verl_vaopd.settings.config import VAOPDConfig
 from verl_vaopd.settings.trained import frozen_parts
 
@@ -72,6 +73,7 @@ class StudentTrainingWorker(TrainingWorker):
         engine, method = self.engine, method_of(config)
         engine.vocab_size, engine.chunk_size = vocab_size, config.chunk_size
         engine.objective = method.objective(actor, temperature)
+        engine.say = RunLog(config.output_dir).say
         if method.teacher_hidden:
             engine.teacher_head = load_lm_head(config.teacher.path).to(get_device_id(), engine._autocast_dtype)
 

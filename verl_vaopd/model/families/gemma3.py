@@ -11,8 +11,8 @@ class Gemma3(Family):
     """Source: https://huggingface.co/docs/transformers/model_doc/gemma3."""
 
     model_types = ("gemma3",)
-    sent_by_hub_names = True
     wrong_on_cpu = "to it, tokens of an image see only earlier ones"
+    text_right_on_cpu = True
 
     def blank_row(self, processor) -> Row:
         vision = self.config.vision_config

@@ -11,7 +11,6 @@ class LlavaOnevision(Family):
     """Source: https://huggingface.co/docs/transformers/model_doc/llava_onevision."""
 
     model_types = ("llava_onevision",)
-    sent_by_hub_names = True
 
     def joined(self, images: list[ImageInputs]) -> dict[str, Tensor]:
         """Each row's tiles [images, tiles, ...] are padded with zeros to the most tiles; the model takes those it needs

@@ -1,12 +1,13 @@
-"""How many tokens an image becomes, from its size alone."""
+"""How many tokens a prompt becomes, from its text and its images' sizes alone."""
 
 from functools import lru_cache
 
 from PIL import Image
 
 
-class ImageTokens:
-    """Called with a width and a height in pixels, says how many tokens the processor puts in a placeholder's place.
+class PromptTokens:
+    """Called with a prompt's text, a placeholder for each image, and their sizes in pixels (width, height), says how
+    many tokens the processor makes of it.
 
     Args:
         processor: of any family; budget: its keyword arguments (``data.mm_processor_kwargs``).
@@ -15,9 +16,17 @@ class ImageTokens:
     def __init__(self, processor, budget: dict):
         self.processor, self.budget = processor, budget
         self.counts_patches = hasattr(processor.image_processor, "merge_size")
+        self.writes_images = hasattr(processor, "full_image_sequence")
         self._of_blank = lru_cache(maxsize=None)(self._of_blank)
 
-    def __call__(self, width: int, height: int) -> int:
+    def __call__(self, text: str, sizes: list[tuple[int, int]]) -> int:
+        if self.writes_images:  # of Gemma 3: text that hangs on no size, and whose newlines melt with those around it
+            text, sizes = text.replace(self.processor.boi_token, self.processor.full_image_sequence), []
+        tokens = len(self.processor.tokenizer(text)["input_ids"])
+        return tokens + sum(self._of_image(width, height) - 1 for width, height in sizes)
+
+    def _of_image(self, width: int, height: int) -> int:
+        """Tokens in a placeholder's place."""
         if not self.counts_patches:
             return self._of_blank(width, height)
         images = self.processor.image_processor  # of Qwen-VL and GLM-4V: it can count without an image
