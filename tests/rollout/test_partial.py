@@ -9,6 +9,7 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_vaopd.rollout.partial import WRITTEN_BY, PartialRolloutClient, versions
+from verl_vaopd.rollout.same_prompt import RAN
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def ask(monkeypatch):
                 token_ids=tokens,
                 log_probs=[-float(token) for token in tokens],
                 stop_reason=reason,
-                extra_fields={"global_steps": version},
+                extra_fields={"global_steps": version, RAN: list(prompt_ids)},
             )
 
         async def no_pause(_):
@@ -51,6 +52,7 @@ def test_a_rollout_goes_on_after_what_it_has(ask):
     # With the seed that it began with, the fourth token would be drawn by the numbers of the first.
     assert [params["seed"] for _, params in asked] == [40, 43, 43]
     assert output.extra_fields[WRITTEN_BY] == [(4, 3), (5, 0), (6, 1)]
+    assert output.extra_fields[RAN] == [1, 2]  # not what the later pieces ran
     assert versions(output.extra_fields[WRITTEN_BY], 4).tolist() == [4, 4, 4, 6]
 
 
@@ -58,6 +60,11 @@ def test_what_is_written_at_once_is_of_one_version(ask):
     output, asked = ask([(2, [7, 8], "completed")])
     assert len(asked) == 1 and "seed" not in asked[0][1]
     assert torch.equal(versions(output.extra_fields[WRITTEN_BY], 2), torch.tensor([2, 2]))
+
+
+def test_a_rollout_that_is_interrupted_before_its_first_token(ask):
+    output, _ = ask([(2, [], "aborted"), (3, [7], "completed")])
+    assert output.extra_fields[WRITTEN_BY] == [(2, 0), (3, 1)] and output.extra_fields[RAN] == [1, 2]
 
 
 def test_tokens_past_the_limit_are_not_counted():

@@ -1,7 +1,11 @@
 """Rollouts that are interrupted at the end of a step, keep their tokens and go on under the next weights."""
 
+from dataclasses import dataclass, field
+
 import torch
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
+
+from verl_vaopd.rollout.same_prompt import RAN
 
 WRITTEN_BY = "written_by"
 """Where a finished rollout says which weights wrote it: [(version, tokens)], in the order of its tokens."""
@@ -9,36 +13,47 @@ VERSION = "weight_version"
 """The column of a rollout with the version of the weights that wrote each token, int64 [T]."""
 
 
-class Pieces(LLMServerClient):
+@dataclass
+class Pieces:
+    """What is written of a rollout: (version, tokens) of each piece; and the prompt that vLLM ran before them."""
+
+    written_by: list[tuple[int, int]] = field(default_factory=list)
+    prompt: list[int] | None = None
+
+
+class CountedPieces(LLMServerClient):
     """Keeps count of the pieces in which a rollout is written."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.pieces: dict[str, list[tuple[int, int]]] = {}
+        self.pieces: dict[str, Pieces] = {}
 
     async def generate(self, request_id, *, sampling_params, **request):
         """One piece, to the end of the answer or to the next interruption.
 
         A seeded rollout (``vaopd.seed_rollouts``) goes on with another seed: vLLM would draw the same numbers again.
         """
-        pieces = self.pieces.setdefault(request_id, [])
+        pieces = self.pieces.setdefault(request_id, Pieces())
+        before = sum(tokens for _, tokens in pieces.written_by)
         if "seed" in sampling_params:
-            seed = sampling_params["seed"] + sum(tokens for _, tokens in pieces)
-            sampling_params = {**sampling_params, "seed": seed & 0x7FFFFFFF}
+            sampling_params = {**sampling_params, "seed": (sampling_params["seed"] + before) & 0x7FFFFFFF}
         output = await super().generate(request_id, sampling_params=sampling_params, **request)
-        pieces.append((output.extra_fields["global_steps"], len(output.token_ids)))
+        pieces.written_by.append((output.extra_fields["global_steps"], len(output.token_ids)))
+        if not before:  # later ones run what is written too
+            pieces.prompt = output.extra_fields[RAN]
         return output
 
 
-class PartialRolloutClient(FullyAsyncLLMServerClient, Pieces):
-    """The host's client, which goes on with what was interrupted; here it also says which weights wrote what."""
+class PartialRolloutClient(FullyAsyncLLMServerClient, CountedPieces):
+    """The host's client, which goes on with what was interrupted; here it also says which weights wrote what, and still
+    which prompt vLLM ran."""
 
     async def generate(self, request_id, **request):
         try:
             output = await super().generate(request_id, **request)
-            output.extra_fields[WRITTEN_BY] = self.pieces[request_id]
         finally:
-            self.pieces.pop(request_id, None)
+            pieces = self.pieces.pop(request_id, Pieces())
+        output.extra_fields |= {WRITTEN_BY: pieces.written_by, RAN: pieces.prompt}
         return output
 
 
