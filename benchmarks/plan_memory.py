@@ -47,7 +47,8 @@ def predicted(case: Case) -> dict[str, float]:
     return {
         "resident": weights,
         "peak": weights + hidden + FP32 * shard + sum(fullest(moments).values()),
-        "updating": weights + hidden + 4 * trained,  # gradients, two states, temporaries
+        # Gradients, two states, temporaries; no micro-batch has a copy of the hidden states any more.
+        "updating": weights + hidden * (COPIES - 1) / COPIES + 4 * trained,
     }
 
 

@@ -126,7 +126,8 @@ def phases(plan: Settings, memory: float) -> list[PhaseMemory]:
     if plan.needs.trains:
         shard = FP32 * plan.trained.parameters / plan.gpus
         found["fine-tuning" if plan.needs.fine_tunes else "student"] = _student(plan)
-        held = _updating(plan) | _hidden_states(plan, _student_batch(plan))
+        # No micro-batch has a copy any more.
+        held = _updating(plan) | _hidden_states(plan, _student_batch(plan), COPIES - 1)
         found["optimiser"] = held | {"temporaries of AdamW": shard}
     found["weights to vLLM"] = _weight_sync(plan)
     return [PhaseMemory(name, parts | {"reserve (assumed)": RESERVE}) for name, parts in found.items()]
@@ -187,12 +188,12 @@ def _updating(plan: Settings) -> Parts:
     return states if plan.needs.fine_tunes else _between(plan) | states
 
 
-def _hidden_states(plan: Settings, batch: MicroBatch) -> Parts:
-    """The teacher's: those of all rollouts of a rank where they stay on the GPU, else a micro-batch's."""
+def _hidden_states(plan: Settings, batch: MicroBatch, copies: int = COPIES) -> Parts:
+    """The teacher's: ``copies`` of those of all rollouts of a rank where they stay on the GPU, else a micro-batch's."""
     if not plan.needs.distils:
         return {}
     stay = plan.colocated and plan.sequence_parallel == 1
-    rows = COPIES * plan.rank_rollouts * plan.response_limit if stay else batch.rows
+    rows = copies * plan.rank_rollouts * plan.response_limit if stay else batch.rows
     return {"hidden states": BF16 * plan.teacher.text.hidden_size * rows}
 
 
