@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
 
@@ -11,12 +13,12 @@ from tests.tiny_families import make_tiny
 
 pytestmark = [pytest.mark.stack, pytest.mark.long]
 
-FAMILIES = ["qwen2_5_vl", "internvl"]
+FAMILIES = ["qwen2_5_vl", "internvl", "llava_onevision"]
 
 
-def three_steps(folder: Path, student: Path, teacher: Path, *overrides) -> list[dict]:
+def three_steps(folder: Path, student: Path, teacher: Path, *overrides, rows=None, least_va=0.001) -> list[dict]:
     """A run on rows with one image, with two and with none. Returns the records of its steps."""
-    rows = mixed_rows(folder / "rows.parquet", 12)
+    rows = rows or mixed_rows(folder / "rows.parquet", 12)
     result = run(
         "bash",
         "recipes/vaopd_tiny_cpu.sh",
@@ -33,7 +35,7 @@ def three_steps(folder: Path, student: Path, teacher: Path, *overrides) -> list[
     steps = [record for record in records(folder / "run") if "loss" in record]
     assert [record["step"] for record in steps] == [1, 2, 3]
     for record in steps:
-        assert record["drift/mean"] < 1e-5 and record["grad_norm"] > 0 and record["va/mean"] > 0.001
+        assert record["drift/mean"] < 1e-5 and record["grad_norm"] > 0 and record["va/mean"] >= least_va
     return steps
 
 
@@ -63,3 +65,15 @@ def test_a_mixture_of_experts_teaches_a_dense_student(tmp_path):
     student, _ = random_models(tmp_path / "dense")
     teacher = make_tiny(tmp_path / "teacher", "qwen3_vl_moe", 128, tied=False, seed=1)
     three_steps(tmp_path, student, teacher, "vaopd.layout=padded")
+
+
+def test_gemma3_teaches_itself_without_images(tmp_path):
+    """All that vLLM's CPU backend serves rightly of it: with images a start is refused (tests/checks)."""
+    student = make_tiny(tmp_path / "student", "gemma3", 128, tied=True, seed=0)
+    teacher = make_tiny(tmp_path / "teacher", "gemma3", 256, tied=False, seed=1)
+    mixed = pq.read_table(mixed_rows(tmp_path / "mixed.parquet", 36)).to_pylist()
+    rows = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist([row for row in mixed if not row["images"]]), rows)
+    no_images = "actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=0"
+    three_steps(tmp_path, student, teacher, no_images, rows=rows, least_va=0.0)
+    assert names(tmp_path / "run" / "student") == names(student)

@@ -64,6 +64,12 @@ CASES = {
             **{"models": "large_", "vocab_size": LARGE_VOCABULARY},
         },
         **{name: {**MIXED, "micro_batch": None, "family": name, "models": f"{name}_"} for name in FAMILIES},
+        **{
+            f"{name}, its own teacher": {
+                **{**MIXED, "micro_batch": None, "family": name, "models": f"{name}_", "teacher": "student"},
+            }
+            for name in FAMILIES
+        },
         "padded": {**MIXED, "micro_batch": None, "override": PADDED},
         "qwen2_5_vl, padded": {
             **{**MIXED, "micro_batch": 3, "family": "qwen2_5_vl", "models": "qwen2_5_vl_", "override": PADDED},
@@ -111,7 +117,7 @@ RUNS = [
     (world, name)
     for world, cases in CASES.items()
     for name, case in cases.items()
-    if not {"mini_batches", "dtype", "vocab_size"} & set(case)
+    if not {"mini_batches", "dtype", "vocab_size", "teacher"} & set(case)
 ]
 
 
@@ -191,6 +197,15 @@ def test_teacher_scores_equal_two_plain_forwards(results, expected, world, name)
     for (row, *views), plain in zip(got, wanted, strict=True):
         for view, plain_view in zip(views, plain, strict=True):
             assert (view - plain_view).abs().max() < 1e-5 * max(1, plain_view.abs().max()), f"row {row}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_student_learns_nothing_from_itself(results, family):
+    """Where teacher and student are one model the KL is zero, up to rounding, and so is every gradient."""
+    itself, other = results[1][f"{family}, its own teacher"], results[1][family]
+    assert abs(itself["loss"]) < 1e-6 and other["loss"] > 0.1
+    largest = max(gradient.norm() for gradient in other["gradients"].values())
+    assert all(gradient.norm() < 1e-5 * largest for gradient in itself["gradients"].values())
 
 
 def test_bf16_computes_the_same_up_to_its_rounding(results, expected):

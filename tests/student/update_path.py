@@ -132,7 +132,7 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
     prompts = Prompts(response_lengths=case["response_lengths"], family=case.get("family", "qwen3_vl"))
     layout = {"use_dynamic_bsz": case["micro_batch"] is None, "micro_batch_size_per_gpu": case["micro_batch"] or 1}
     vocab_size = case.get("vocab_size", VOCAB_SIZE)
-    kind = json.dumps([case.get(name) for name in ("models", "dtype", "override")])
+    kind = json.dumps([case.get(name) for name in ("models", "dtype", "override", "teacher")])
     if kind not in teachers:
         teachers[kind] = build_teacher(folder, case)
     teacher = teachers[kind]

@@ -11,7 +11,7 @@ from verl_vaopd.settings.teacher import TeacherConfig
 
 
 @pytest.mark.parametrize("method, teacher", [("vaopd", ["teacher"]), ("grpo", [])])
-def test_the_cache_is_emptied_after_all_models_are_built(method, teacher):
+def test_the_cache_is_emptied_after_all_models_are_built(tmp_path, method, teacher):
     """vLLM, which wakes up next in the same device, is given what is free then."""
     from verl_vaopd.trainer import workers
 
@@ -20,13 +20,13 @@ def test_the_cache_is_emptied_after_all_models_are_built(method, teacher):
     worker = object.__new__(workers.VAOPDWorker)
     worker.rollout = SimpleNamespace(zmq_handle="ipc:///tmp/x")
     worker.config = SimpleNamespace(
-        vaopd=VAOPDConfig(teacher=TeacherConfig(path="x"), output_dir="x", method=method),
+        vaopd=VAOPDConfig(teacher=TeacherConfig(path="x"), output_dir=str(tmp_path), method=method),
         vaopd_vocab_size=10,
         actor=SimpleNamespace(freeze_vision_tower=False),
         model=OmegaConf.create({"override_config": {}}),
         rollout=SimpleNamespace(temperature=1.0),
     )
-    worker.actor = SimpleNamespace(attach_objective=lambda *_: order.append("head"))
+    worker.actor = SimpleNamespace(attach_objective=lambda *_: order.append("head"), engine=SimpleNamespace())
     worker.set_dispatch_collect = lambda **_: None
 
     def stage(name, result=None):
@@ -44,3 +44,5 @@ def test_the_cache_is_emptied_after_all_models_are_built(method, teacher):
     ):
         workers.VAOPDWorker.init_model(worker)
     assert order == ["host", "head", *teacher, "emptied"]
+    worker.actor.engine.say("what no forward reaches")
+    assert "what no forward reaches" in (tmp_path / "progress.log").read_text()

@@ -4,12 +4,12 @@ from functools import partial
 
 import ray
 from verl.workers.rollout.replica import TokenOutput
-from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
+from verl.workers.rollout.vllm_rollout import vllm_async_server
 
 from verl_vaopd.rollout.same_prompt import RAN, noting
 
 
-class PromptServer(vLLMHttpServer):
+class vLLMHttpServer(vllm_async_server.vLLMHttpServer):  # Ray's processes are called so
     """Differs from the host's in one thing: an answer's ``extra_fields`` have the prompt's ids as vLLM made them, image
     tokens expanded."""
 
@@ -24,9 +24,9 @@ class PromptServer(vLLMHttpServer):
         return output
 
 
-class PromptReplica(vLLMReplica):
+class PromptReplica(vllm_async_server.vLLMReplica):
     """The host's, of servers as above."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.server_class = ray.remote(PromptServer)
+        self.server_class = ray.remote(vLLMHttpServer)

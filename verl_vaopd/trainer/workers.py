@@ -73,7 +73,6 @@ class StudentTrainingWorker(TrainingWorker):
         engine, method = self.engine, method_of(config)
         engine.vocab_size, engine.chunk_size = vocab_size, config.chunk_size
         engine.objective = method.objective(actor, temperature)
-        engine.say = RunLog(config.output_dir).say
         if method.teacher_hidden:
             engine.teacher_head = load_lm_head(config.teacher.path).to(get_device_id(), engine._autocast_dtype)
 
@@ -164,6 +163,7 @@ class VAOPDWorker(ActorRolloutRefWorker):
         vocab_size = self.config.vaopd_vocab_size
         actor = omega_conf_to_dataclass(self.config.actor)
         self.actor.attach_objective(config, vocab_size, actor, self.config.rollout.temperature)
+        self.actor.engine.say = lambda text: RunLog(config.output_dir).say(text)
         if method_of(config).teacher_views and config.teacher.placement == "colocated":
             self.teacher = TeacherWorker(config, vocab_size)
             self.teacher.reset()

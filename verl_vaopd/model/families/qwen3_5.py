@@ -7,6 +7,4 @@ class Qwen3_5(PatchGridFamily):
     """Source: https://huggingface.co/docs/transformers/model_doc/qwen3_5."""
 
     model_types = ("qwen3_5", "qwen3_5_moe")
-    wrong_on_cpu = (
-        "it runs the recurrence in bfloat16 alone and keeps its convolutions packed, so that none can be sent"
-    )
+    wrong_on_cpu = "it runs the recurrence in bfloat16 alone and, with AMX, packs convolutions: none can be sent anew"
