@@ -4,7 +4,7 @@
 # Expect:     no figure of the paper's, and none of this project's yet.
 # Runs on:    2 nodes of 8 GPUs of 80 GB; a Ray cluster or a Slurm job has to be there (docs/cluster.md). About 1 TB of host
 #             memory on the first node, which loads the whole teacher (471 GB) before it is sharded; 500 GB on the other.
-# Time:       not measured. `verl-vaopd plan vaopd_235ba22b_8b_geo3k` predicts 19 h on 16 A100, at most 68 of 80 GB a
+# Time:       not measured. `verl-vaopd plan vaopd_235ba22b_8b_geo3k` predicts 18 h on 16 A100, at most 68 of 80 GB a
 #             GPU, with 200 Gbit/s between nodes for each.
 set -euo pipefail
 NNODES="${NNODES:-2}"

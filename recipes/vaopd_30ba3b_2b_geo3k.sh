@@ -3,7 +3,7 @@
 #
 # Expect:     no figure of the paper's, and none of this project's yet.
 # Runs on:    8 GPUs of 80 GB on one node; recipes/gpu.sh tells the variables that change that.
-# Time:       not measured. `verl-vaopd plan vaopd_30ba3b_2b_geo3k` predicts 5.3 h on 8 A100, at most 56 of 80 GB a GPU.
+# Time:       not measured. `verl-vaopd plan vaopd_30ba3b_2b_geo3k` predicts 4.8 h on 8 A100, at most 56 of 80 GB a GPU.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/gpu.sh"
 

@@ -4,7 +4,7 @@
 # Reproduces: Table 2, row 32B to 2B, Geo3K.
 # Expect:     figures of the paper, avg@8: mathematical reasoning 54.8, visual understanding 67.3.
 # Runs on:    8 GPUs of 80 GB on one node; recipes/gpu.sh tells the variables that change that.
-# Time:       not measured. `verl-vaopd plan vaopd_32b_2b_geo3k` predicts 8.4 h on 8 A100, at most 57 of 80 GB a GPU.
+# Time:       not measured. `verl-vaopd plan vaopd_32b_2b_geo3k` predicts 8.0 h on 8 A100, at most 57 of 80 GB a GPU.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/gpu.sh"
 

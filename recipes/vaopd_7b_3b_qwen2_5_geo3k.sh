@@ -3,7 +3,7 @@
 #
 # Expect:     no figure of the paper's, and none of this project's yet.
 # Runs on:    8 GPUs of 80 GB on one node; recipes/gpu.sh tells the variables that change that.
-# Time:       not measured. `verl-vaopd plan vaopd_7b_3b_qwen2_5_geo3k` predicts 7.0 h on 8 A100, at most 61 of 80 GB a GPU.
+# Time:       not measured. `verl-vaopd plan vaopd_7b_3b_qwen2_5_geo3k` predicts 6.4 h on 8 A100, at most 61 of 80 GB a GPU.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/gpu.sh"
 

@@ -4,7 +4,7 @@
 # Reproduces: Table 1, row VA-OPD.
 # Expect:     figures of the paper, avg@8: mathematical reasoning 48.3, visual understanding 66.1 (base 40.1, 64.3).
 # Runs on:    8 GPUs of 80 GB on one node; recipes/gpu.sh tells the variables that change that.
-# Time:       not measured. `verl-vaopd plan vaopd_8b_2b_geo3k` predicts 5.6 h on 8 A100, at most 59 of 80 GB a GPU.
+# Time:       not measured. `verl-vaopd plan vaopd_8b_2b_geo3k` predicts 5.2 h on 8 A100, at most 59 of 80 GB a GPU.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/gpu.sh"
 

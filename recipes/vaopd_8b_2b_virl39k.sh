@@ -4,7 +4,7 @@
 # Reproduces: Table 2, row 8B to 2B, ViRL39K.
 # Expect:     figures of the paper, avg@8: mathematical reasoning 50.2, visual understanding 68.0.
 # Runs on:    8 GPUs of 80 GB on one node; recipes/gpu.sh tells the variables that change that.
-# Time:       not measured. `verl-vaopd plan vaopd_8b_2b_virl39k` predicts 89 h on 8 A100, at most 59 of 80 GB a GPU.
+# Time:       not measured. `verl-vaopd plan vaopd_8b_2b_virl39k` predicts 81 h on 8 A100, at most 59 of 80 GB a GPU.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/gpu.sh"
 

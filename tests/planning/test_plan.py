@@ -132,3 +132,30 @@ def test_two_nodes_are_planned_with_the_slower_link(capsys, monkeypatch):
     monkeypatch.setenv("NNODES", "2")
     fast, slow = teacher_seconds("--network-gbit", "3200"), teacher_seconds("--network-gbit", "10")
     assert slow > fast and math.isfinite(slow)
+
+
+def step_seconds(shown: str) -> float:
+    return float(shown.split("\n  step ")[1].split()[0])
+
+
+def test_partial_rollouts_are_planned_beside_sync(tmp_path, capsys):
+    lengths = tmp_path / "lengths.json"
+    lengths.write_text(json.dumps([[200] * 4] * 9 + [[4000] * 4]))  # a tenth of the prompts; mean 580
+    settings = ["trainer.v1.colocate_async.num_warmup_batches=2", "trainer.v1.sampler.max_off_policy_threshold=4"]
+    asked = ["vaopd_8b_2b_geo3k", "--lengths", str(lengths), *settings]
+    assert main(asked) == 0
+    sync = capsys.readouterr().out
+    assert main([*asked, "--trainer-mode", "colocate_async"]) == 0
+    partial = capsys.readouterr().out
+    assert "40 measured (lengths.json), mean 580, longest 4,000" in sync and "sync: generation" in sync
+    assert "staleness" not in sync and "a step has 8," in sync
+    assert "colocate_async, 2 warm-up, drop at 4" in partial and "updates on average" in partial
+    assert "a step has 24," in partial  # 3 batches of 64 on 8 replicas
+    assert step_seconds(partial) < 0.6 * step_seconds(sync)
+
+
+def test_a_mode_without_a_plan_and_lengths_that_cannot_be_are_refused(capsys):
+    assert main(["vaopd_8b_2b_geo3k", "trainer.v1.trainer_mode=separate_async"]) == 2
+    assert "separate_async has no plan" in capsys.readouterr().err
+    assert main(["vaopd_8b_2b_geo3k", "--response-p99", "600"]) == 2
+    assert "--response-mean 1200 must be between 1 and --response-p99 600" in capsys.readouterr().err

@@ -51,32 +51,34 @@ def draw_numbers(split: str, rng: random.Random) -> tuple[int, ...]:
 
 
 def draw_polygon(numbers: tuple[int, ...], rng: random.Random) -> tuple[Image.Image, list[tuple[int, int]]]:
-    """A 96 x 96 RGB polygon, its first side on top.
+    """A 96 x 96 RGB polygon, its first side on top, each number in a square of its own.
 
     Returns:
-        The image, and the centre (x, y) of every number in pixels.
+        The image, and the square (column, row) of every number.
     """
     paper = tuple(rng.randint(232, 255) for _ in range(3))
     image = Image.new("RGB", (SIDE, SIDE), paper)
     draw = ImageDraw.Draw(image)
-    count, radius = len(numbers), rng.randint(27, 30)
-    turn = math.radians(rng.uniform(-5, 5))
+    count, squares = len(numbers), []
+    while len(set(squares)) < count:
+        radius, turn = rng.uniform(26, 30), math.radians(rng.uniform(-5, 5))
 
-    def at(distance: float, side: float, reach: int) -> tuple[int, int]:
-        """A point near this far from the middle, in the direction of a side's middle (whole) or end (half)."""
-        angle = 2 * math.pi * side / count + turn
-        x, y = SIDE / 2 + distance * math.sin(angle), SIDE / 2 - distance * math.cos(angle)
-        return round(x) + rng.randint(-reach, reach), round(y) + rng.randint(-reach, reach)
+        def at(distance: float, side: float) -> tuple[float, float]:
+            """A point so far from the middle, in the direction of a side's middle (whole) or end (half)."""
+            angle = 2 * math.pi * side / count + turn  # noqa: B023
+            return SIDE / 2 + distance * math.sin(angle), SIDE / 2 - distance * math.cos(angle)
+
+        corners = [at(radius, side + 0.5) for side in range(count)]
+        outside = radius * math.cos(math.pi / count) + 11
+        squares = [(int(x) // CELL, int(y) // CELL) for x, y in (at(outside, side) for side in range(count))]
 
     line = tuple(rng.randint(0, 170) for _ in range(3))
-    corners = [at(radius, side + 0.5, 1) for side in range(count)]
     draw.polygon(corners, outline=line, width=rng.randint(1, 2))
     font = ImageFont.load_default(size=rng.choice(FONT_SIZES))
-    outside = radius * math.cos(math.pi / count) + 9
-    centres = [at(outside, side, 1) for side in range(count)]
-    for centre, number in zip(centres, numbers, strict=True):
+    for square, number in zip(squares, numbers, strict=True):
+        centre = [CELL * place + CELL // 2 + rng.randint(-2, 2) for place in square]
         draw.text(centre, str(number), fill=tuple(rng.randint(0, 110) for _ in range(3)), font=font, anchor="mm")
-    return image, centres
+    return image, squares
 
 
 def worked_answer(numbers: tuple[int, ...]) -> str:
@@ -123,15 +125,15 @@ def draw_pool(split: str, count: int, seed: int) -> tuple[np.ndarray, list[tuple
     """Polygons for training from scratch, never written to a file.
 
     Returns:
-        images [count, 96, 96, 3] uint8; the numbers of each, clockwise; cells [count, 36, 2] int64: the number whose
-        centre lies in each square of 16 x 16 pixels, row by row, and its side (1 for a); 0 and 0 for none.
+        images [count, 96, 96, 3] uint8; the numbers of each, clockwise; cells [count, 36, 2] int64: the number in
+        each square of 16 x 16 pixels, row by row, and its side (1 for a); 0 and 0 for none.
     """
     rng = random.Random(f"{DATA_SOURCE}/pool/{split}/{seed}")
     numbers = [draw_numbers(split, rng) for _ in range(count)]
     images, cells = [], np.zeros((count, (SIDE // CELL) ** 2, 2), dtype=np.int64)
     for row, each in enumerate(numbers):
-        image, centres = draw_polygon(each, rng)
+        image, squares = draw_polygon(each, rng)
         images.append(np.asarray(image))
-        for side, ((x, y), number) in enumerate(zip(centres, each, strict=True), start=1):
-            cells[row, y // CELL * (SIDE // CELL) + x // CELL] = number, side
+        for side, ((column, place), number) in enumerate(zip(squares, each, strict=True), start=1):
+            cells[row, place * (SIDE // CELL) + column] = number, side
     return np.stack(images), numbers, cells

@@ -24,9 +24,9 @@ ROUND = 64  # tokens: conversations are padded to few different widths
 @dataclass(frozen=True)
 class PerimeterSettings(TeacherSettings):
     pool: int = 8_000
-    vision_steps: int = 500
+    vision_steps: int = 400
     vision_batch: int = 32
-    answer_steps: int = 700
+    answer_steps: int = 600
     answer_batch: int = 16
 
 
