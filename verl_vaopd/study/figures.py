@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from verl_vaopd.data.synthetic_geometry import SPLITS, make_rows
+from verl_vaopd.data.synthetic_geometry import SPLITS, make_row
 from verl_vaopd.model.vision import ImageInputs
 from verl_vaopd.rollout.image_views import encode_views
 from verl_vaopd.tiny.accuracy import chat_prompt
@@ -23,10 +23,8 @@ READING = 20
 """Tokens that surely hold a reading."""
 
 
-@cache
-def known_rows(split: str, count: int) -> tuple[dict, ...]:
-    """The first rows of a split, drawn once a process."""
-    return tuple(make_rows(split, count))
+known_row = cache(make_row)
+"""A row of a split, drawn once a process."""
 
 
 def pictures(rows: Sequence[dict]) -> list[Image.Image]:
@@ -42,14 +40,15 @@ class Training:
     """Batches of the training split, in an order of the seed's own."""
 
     def __init__(self, processor, words: int, seed: int, count: int = SPLITS["train"]):
-        self.rows = known_rows("train", count)
+        self.count = count
         self.processor = partial(processor, return_tensors="pt")
         self.text = chat_prompt(processor, question(words))
         self.random = random.Random(seed)
 
     def batch(self, prompts: int, degrade) -> tuple[torch.Tensor, dict, dict]:
         """(patches [prompts, 64, 192]; uid -> images as they are, and through ``degrade``)."""
-        images = pictures(self.random.sample(self.rows, prompts))
+        rows = [known_row("train", index) for index in self.random.sample(range(self.count), prompts)]
+        images = pictures(rows)
         views = [encode_views(self.text, [image], self.processor, degrade) for image in images]
         original, degraded = (
             {f"{place}": ImageInputs(view[name], view["image_grid_thw"]) for place, view in enumerate(views)}
@@ -74,7 +73,7 @@ class HeldOut:
     @classmethod
     def of(cls, talk: Conversations, words: int, split: str, count: int, seed: int) -> "HeldOut":
         """seed: of the models, whose styles these are."""
-        rows = known_rows(split, count)
+        rows = tuple(known_row(split, index) for index in range(count))
         generator, prompt = torch.Generator().manual_seed(0), talk.prompts[words]
         phrases, known = words // PHRASE, [*styles(seed)]
         answers = []
