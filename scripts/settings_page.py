@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from verl_vaopd.settings.config import VAOPDConfig
-from verl_vaopd.settings.of_methods import GKDConfig, PAPOConfig
+from verl_vaopd.settings.of_methods import GKDConfig, MassConfig, PAPOConfig
 from verl_vaopd.settings.of_verl import REFUSED
 from verl_vaopd.settings.teacher import TeacherConfig
 
@@ -26,6 +26,7 @@ SECTIONS = (
     ("vaopd", VAOPDConfig),
     ("vaopd.teacher", TeacherConfig),
     ("vaopd.gkd", GKDConfig),
+    ("vaopd.mass", MassConfig),
     ("vaopd.papo", PAPOConfig),
 )
 CONFIGS = {"GPU": "vaopd_trainer.yaml", "demo": "tiny_cpu.yaml"}

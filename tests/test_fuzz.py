@@ -140,7 +140,7 @@ def plain():
 def test_settings_are_usable_or_refused(plain, data):
     config = copy.deepcopy(plain)
     own = [f"vaopd.{key}" for key in config.vaopd]
-    own += [f"vaopd.{part}.{key}" for part in ("teacher", "papo", "gkd") for key in config.vaopd[part]]
+    own += [f"vaopd.{part}.{key}" for part in ("teacher", "papo", "gkd", "mass") for key in config.vaopd[part]]
     changed = data.draw(st.dictionaries(st.sampled_from([name for name in own if "_target_" not in name] + SETTINGS),
                                         values, min_size=1, max_size=2))  # fmt: skip
     for name, value in changed.items():

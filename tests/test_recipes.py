@@ -83,9 +83,13 @@ def methods(request, tmp_path_factory):
     return {method: composed(f"table1/{method}", *options, **env) for method in TABLE_1}, plain
 
 
+BEYOND_TABLE_1 = {"gkd": "gkd.sh", "vaopd_mass": "dilution_study.sh"}
+
+
 def test_every_method_has_a_recipe():
     assert {path.stem for path in (ROOT / "recipes/table1").glob("*.sh")} == {*TABLE_1, "method"}
-    assert {*TABLE_1, "gkd"} == set(method_names()) and (ROOT / "recipes/gkd.sh").exists()
+    assert {*TABLE_1, *BEYOND_TABLE_1} == set(method_names())
+    assert all((ROOT / "recipes" / recipe).exists() for recipe in BEYOND_TABLE_1.values())
 
 
 BEYOND_THE_PAPER = {"gkd": {"vaopd.method"}, "vaopd_with_reward": {"vaopd.reward_weight"}}
@@ -137,7 +141,7 @@ def test_a_task_has_models_of_its_own_and_room_for_its_answers(tmp_path):
 
 def test_there_is_no_other_recipe():
     names = {path.stem for path in (ROOT / "recipes").glob("*.sh")}
-    tiny = {"vaopd_tiny_cpu", "vaopd_tiny_gpu", "replicate_tiny_cpu"}
+    tiny = {"vaopd_tiny_cpu", "vaopd_tiny_gpu", "replicate_tiny_cpu", "dilution_study"}
     assert names == {*GPU_RECIPES, *BEYOND_THE_PAPER, *tiny, "gpu", "shared"}
 
 

@@ -44,6 +44,12 @@ def test_time_to_reach_by_hand(target, hours):
         ({"method": "opd", "mask_tokens": "lowest_va"}, "lowest-VA 10% masked", "masking"),
         ({"method": "gkd"}, "GKD, \N{GREEK SMALL LETTER BETA} 0.5", "method"),
         ({"method": "opd", "reward_weight": 0.1}, "Standard OPD, reward 0.1", "ablation"),
+        ({"method": "vaopd_mass", "score": "distribution"}, "VA-OPD by mass, distribution score", "method"),
+        (
+            {"method": "vaopd_mass", "mass": {"share": 0.8, "tokens": "random"}},
+            "VA-OPD by mass, share 0.8, random tokens",
+            "ablation",
+        ),
         ({"method": "pkg://somebodys.module:Own"}, "Own", "method"),  # nothing is imported
     ],
 )
@@ -57,7 +63,7 @@ def test_labels(changes, label, kind):
     }
     vaopd |= {"high_weight": 0.5, "high_fraction": 0.2, "mask_tokens": "none", "mask_fraction": 0.1}
     vaopd |= {"degradation": "pixelation", "degradation_ratio": 0.1}
-    vaopd |= {"gkd": {"beta": 0.5, "token_weights": "uniform"}}
+    vaopd |= {"gkd": {"beta": 0.5, "token_weights": "uniform"}, "mass": {"share": 0.9, "tokens": "highest"}}
     config = {"vaopd": vaopd | changes, "actor_rollout_ref": {"rollout": {"n": 4}}}
     assert label_of(config) == (label, kind)
 

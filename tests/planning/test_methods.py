@@ -26,6 +26,7 @@ def needs(method: str, **settings) -> Needs:
     [
         ("vaopd", Needs(), [*GENERATION, "teacher", *ON_ROLLOUTS], [*GENERATION, "teacher"]),
         ("opd", Needs(), [*GENERATION, "teacher", *ON_ROLLOUTS], [*GENERATION, "teacher"]),
+        ("vaopd_mass", Needs(), [*GENERATION, "teacher", *ON_ROLLOUTS], [*GENERATION, "teacher"]),
         ("gkd", Needs(), [*GENERATION, "teacher", *ON_ROLLOUTS], [*GENERATION, "teacher"]),
         ("offpolicy_kd", Needs(samples=False), ["teacher", *ON_ROLLOUTS], [*GENERATION, "teacher"]),
         ("grpo", Needs(teacher_views=0, distils=False), [*GENERATION, *ON_ROLLOUTS], GENERATION),
@@ -71,4 +72,4 @@ def test_a_recipe_is_planned_with_every_method(method, capsys):
 
 
 def test_every_method_here_is_among_those_planned():
-    assert set(method_names()) == {"vaopd", "opd", "gkd", *SAYS}
+    assert set(method_names()) == {"vaopd", "vaopd_mass", "opd", "gkd", *SAYS}

@@ -28,6 +28,7 @@ FAMILIES = ("qwen2_5_vl", "qwen2_vl", "glm4v", "internvl")  # experts sort token
 METHODS = {
     "vaopd": {},
     "vaopd, distribution": {"score": "distribution"},
+    "vaopd_mass": {"method": "vaopd_mass"},
     "opd": {"method": "opd"},
     "gkd": {"method": "gkd"},
     "offpolicy_kd": {"method": "offpolicy_kd", "answers": "x"},

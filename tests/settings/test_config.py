@@ -11,7 +11,7 @@ from verl_vaopd.checks.host_values import check_host_values
 from verl_vaopd.checks.start import check, check_settings
 from verl_vaopd.settings.compose import compose, instantiate
 from verl_vaopd.settings.config import VAOPDConfig
-from verl_vaopd.settings.of_methods import GKDConfig, PAPOConfig
+from verl_vaopd.settings.of_methods import GKDConfig, MassConfig, PAPOConfig
 from verl_vaopd.settings.teacher import TeacherConfig
 
 REQUIRED = [
@@ -49,6 +49,7 @@ def test_yaml_and_dataclass_hold_the_same_fields():
     assert set(section.teacher) - {"_target_"} == set(TeacherConfig.__dataclass_fields__)
     assert set(section.papo) - {"_target_"} == set(PAPOConfig.__dataclass_fields__)
     assert set(section.gkd) - {"_target_"} == set(GKDConfig.__dataclass_fields__)
+    assert set(section.mass) - {"_target_"} == set(MassConfig.__dataclass_fields__)
     assert instantiate(compose("vaopd_trainer", REQUIRED)).papo == PAPOConfig()
 
 

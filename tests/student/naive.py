@@ -73,8 +73,11 @@ def naive(folder: Path, case: dict, student=None, only=None) -> dict:
                 continue
             count = -(-len(va) // 5)  # ceil(0.2 T)
             order = sorted(range(len(va)), key=lambda t: (-float(va[t]), t))
+            if method == "vaopd_mass":  # as many as it takes to carry the share
+                share = case["settings"]["mass"]["share"]
+                count = next((n for n in range(len(va)) if va[order[:n]].sum() >= share * va.sum()), len(va))
             high, low = order[:count], order[count:]
-            group = 0.5 * kl[high].mean() + 0.5 * kl[low].mean() if low else kl[high].mean()
+            group = 0.5 * kl[high].mean() + 0.5 * kl[low].mean() if high and low else kl.mean()
             loss = loss + weight * group / len(rollouts)
     if method in ("grpo", "papo"):
         loss = naive_policy(student, prompts, papo=method == "papo")

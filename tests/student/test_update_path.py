@@ -30,6 +30,7 @@ GKD_BY_VA = {
     "response_lengths": [7, 1, 4, 9],
     "settings": {"method": "gkd", "gkd": {"beta": 0.5, "token_weights": "visual_advantage"}},
 }
+MASS = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "vaopd_mass", "mass": {"share": 0.7}}}
 OPD_AND_REWARD = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "opd", "reward_weight": 0.5}}
 VAOPD_AND_REWARD = {"response_lengths": [7, 1, 4, 9], "settings": {"reward_weight": 2.0}}
 GKD_AND_REWARD = {"response_lengths": [7, 1, 4, 9], "settings": {**GKD["settings"], "reward_weight": 0.5}}
@@ -52,6 +53,7 @@ CASES = {
         "checkpointing": {**MIXED, "micro_batch": None, "checkpointing": True},
         "grpo": {**GRPO, "micro_batch": 3},
         "gkd": {**GKD, "micro_batch": 3},
+        "groups by mass": {**MASS, "micro_batch": 3},
         "vaopd and reward": {**VAOPD_AND_REWARD, "micro_batch": None},
         "papo": {**PAPO, "micro_batch": None, "checkpointing": True},
         "frozen tower": {**MIXED, "micro_batch": 3, "freeze": ["vision", "merger"], "checkpointing": True},

@@ -26,7 +26,7 @@ from tests.tracing import LargestTensor
 from verl_vaopd.methods import Step, method_of
 from verl_vaopd.methods.interface.checked import checked
 from verl_vaopd.settings.config import VAOPDConfig
-from verl_vaopd.settings.of_methods import GKDConfig
+from verl_vaopd.settings.of_methods import GKDConfig, MassConfig
 from verl_vaopd.settings.teacher import TeacherConfig
 from verl_vaopd.teacher.engine import TeacherEngine
 from verl_vaopd.trainer.columns import pad_rows
@@ -141,7 +141,11 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
         teacher=TeacherConfig(path=checkpoint(folder, "teacher", case)),
         output_dir="x",
         chunk_size=5,
-        **{**case["settings"], "gkd": GKDConfig(**case["settings"].get("gkd", {}))},
+        **{
+            **case["settings"],
+            "gkd": GKDConfig(**case["settings"].get("gkd", {})),
+            "mass": MassConfig(**case["settings"].get("mass", {})),
+        },
     )
     method = method_of(config)
     # A policy gradient has no teacher; what one would say is looked at all the same.

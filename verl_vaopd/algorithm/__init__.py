@@ -18,6 +18,7 @@ from verl_vaopd.algorithm.fused_view_kl import fused_linear_view_kl
 from verl_vaopd.algorithm.high_group import high_token_counts, high_va_mask
 from verl_vaopd.algorithm.jensen_shannon import generalised_jsd
 from verl_vaopd.algorithm.linear_log_softmax import default_chunk_size
+from verl_vaopd.algorithm.mass_group import high_mass_mask, random_group
 from verl_vaopd.algorithm.patch_masking import blacken_patches
 from verl_vaopd.algorithm.perception import perception_kl, perception_terms
 from verl_vaopd.algorithm.pixelation import pixelate
@@ -27,7 +28,12 @@ from verl_vaopd.algorithm.rollout_weights import rollout_weights, uniform_rollou
 from verl_vaopd.algorithm.token_entropy import token_entropy
 from verl_vaopd.algorithm.token_log_probs import token_log_probs
 from verl_vaopd.algorithm.token_masking import masked_tokens
-from verl_vaopd.algorithm.token_weights import opd_token_weights, token_weights, uniform_token_weights
+from verl_vaopd.algorithm.token_weights import (
+    grouped_token_weights,
+    opd_token_weights,
+    token_weights,
+    uniform_token_weights,
+)
 from verl_vaopd.algorithm.visual_advantage import mean_visual_advantage, visual_advantage
 
 __all__ = [
@@ -40,6 +46,8 @@ __all__ = [
     "fused_linear_view_kl",
     "gaussian_blur",
     "generalised_jsd",
+    "grouped_token_weights",
+    "high_mass_mask",
     "high_token_counts",
     "high_va_mask",
     "mask_patches",
@@ -50,6 +58,7 @@ __all__ = [
     "perception_terms",
     "pixelate",
     "policy_log_probs",
+    "random_group",
     "reverse_kl",
     "rollout_weights",
     "token_entropy",

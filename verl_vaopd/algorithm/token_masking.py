@@ -39,18 +39,23 @@ def masked_tokens(
     check_finite("va", va, mask)
     if choice == "none":
         return torch.zeros_like(mask)
-    if len(rollout_ids) != len(mask):
-        raise ValueError(f"rollout_ids holds {len(rollout_ids)} ids for {len(mask)} rollouts; pass one id each")
-    draws = torch.full(mask.shape, 2.0, dtype=torch.float64)  # off the mask after every draw
-    for row, (on, rollout_id) in enumerate(zip(mask.cpu(), rollout_ids, strict=True)):
-        draws[row, on] = torch.tensor(_draws(int(on.sum()), seed, rollout_id), dtype=torch.float64)
-    order = torch.argsort(draws.to(mask.device), dim=1)
+    order = random_order(mask, rollout_ids, seed)
     if choice != "random":
         score = va.detach() if choice == "lowest_va" else -va.detach()
         score = torch.where(mask, score, torch.inf)  # off the mask ranks last
         order = order.gather(1, torch.argsort(score.gather(1, order), dim=1, stable=True))
     first = torch.arange(mask.shape[1], device=mask.device) < high_token_counts(mask.sum(dim=1), fraction)[:, None]
     return torch.zeros_like(mask).scatter(1, order, first)
+
+
+def random_order(mask: Tensor, rollout_ids: Sequence[bytes], seed: int) -> Tensor:
+    """[N, T] int64: the places of each rollout's tokens in a random order, those off the mask last."""
+    if len(rollout_ids) != len(mask):
+        raise ValueError(f"rollout_ids holds {len(rollout_ids)} ids for {len(mask)} rollouts; pass one id each")
+    draws = torch.full(mask.shape, 2.0, dtype=torch.float64)  # off the mask after every draw
+    for row, (on, rollout_id) in enumerate(zip(mask.cpu(), rollout_ids, strict=True)):
+        draws[row, on] = torch.tensor(_draws(int(on.sum()), seed, rollout_id), dtype=torch.float64)
+    return torch.argsort(draws.to(mask.device), dim=1)
 
 
 def _draws(count: int, seed: int, rollout_id: bytes) -> list[float]:

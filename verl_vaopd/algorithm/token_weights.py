@@ -34,14 +34,36 @@ def token_weights(
         ValueError: shapes differ, an empty response, a value not finite, a negative rollout weight, or high_fraction
             or high_weight outside (0, 1).
     """
+    high = high_va_mask(va, response_mask, high_fraction)
+    return grouped_token_weights(high, response_mask, rollout_weights, high_weight)
+
+
+def grouped_token_weights(
+    high: Tensor, response_mask: Tensor, rollout_weights: Tensor, high_weight: float = 0.5
+) -> Tensor:
+    """Eq. 5-6 for any two groups V (high) and L (the others) of a rollout's tokens.
+
+        c_t = w(k) * lambda / |V| for t in V,  w(k) * (1 - lambda) / |L| for t in L
+
+    A group that is empty leaves all of w(k) to the other, whose tokens then weigh w(k) / T.
+
+    Args:
+        high: [N, T] bool, ignored off the mask. The others: as of :func:`token_weights`.
+    Returns:
+        [N, T] float32, detached; sums to w(k) over each rollout, 0 off the mask.
+    Raises:
+        ValueError: as :func:`token_weights`.
+    """
     check_open_fraction("high_weight", high_weight)
     mask = checked_mask(response_mask)
+    check_shape("high", high, mask.shape, "response_mask")
     weights = _checked_rollout_weights(rollout_weights, mask)
-    high = high_va_mask(va, response_mask, high_fraction)
+    high = high & mask
     low = mask & ~high
     high_count, low_count = high.sum(dim=1), low.sum(dim=1)
     high_mass = torch.where(low_count > 0, high_weight, 1.0).to(weights)  # share of w(k)
-    per_high = weights * high_mass / high_count
+    high_mass = torch.where(high_count > 0, high_mass, 0.0)
+    per_high = weights * high_mass / high_count.clamp(min=1)
     per_low = weights * (1 - high_mass) / low_count.clamp(min=1)
     return (high * per_high[:, None] + low * per_low[:, None]).float()
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from verl_vaopd.diagnostics import ablations, efficiency, heat_map, heavy_tail, masking, va_trajectory
+from verl_vaopd.diagnostics import ablations, dilution, efficiency, heat_map, heavy_tail, masking, va_trajectory
 from verl_vaopd.diagnostics.drawing import STYLE
 from verl_vaopd.diagnostics.page import page
-from verl_vaopd.diagnostics.runs import Group, MissingRuns, differences, group_runs, read_run
+from verl_vaopd.diagnostics.runs import MissingRuns, differences, group_runs, read_run
 from verl_vaopd.diagnostics.table import markdown, rows
 
 FIGURES = (va_trajectory, heavy_tail, masking, ablations, efficiency, heat_map)
@@ -20,6 +20,8 @@ OVER_SEEDS = "Lines: mean over seeds; bands: lowest to highest seed."
 CAPTIONS = {
     "va_trajectory": "Mean visual advantage (Eq. 2) of the student's answers to held-out problems. " + OVER_SEEDS,
     "heavy_tail": "Tokens of the logged held-out answers at the last validation, all seeds together.",
+    "dilution_gain": "Fall of the held-out loss of a visual token over a run. Dots: seeds; lines: 95% intervals.",
+    "dilution_shares": "Weighted KL: mean over seeds. Gradients: of seed 1, at the updates where they were told apart.",
     "masking": "Section 2.2: the KL of a tenth of each answer's tokens is left out. " + OVER_SEEDS,
     "ablations": "Held-out accuracy at the last validation, paired by seed. Intervals: Student's t.",
     "efficiency": "Time of sampling, scoring and updates, less start-up, validation and checkpoints. " + OVER_SEEDS,
@@ -36,20 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="where report.html and figures go")
     arguments = parser.parse_args(argv)
     try:
+        if dilution.is_study(arguments.runs):
+            return report_study(arguments.runs, arguments.output)
         runs = [read_run(path) for path in arguments.runs]
         groups = group_runs(runs)
     except ValueError as error:
         print(f"verl-vaopd report: {error}", file=sys.stderr)
         return 2
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    drawn, notes = [], []
-    for module in FIGURES:
-        try:
-            drawn.append(write_figure(module, groups, arguments.output))
-            print(f"{module.NAME}: {drawn[-1]['path']}", flush=True)
-        except MissingRuns as missing:
-            notes.append(f"Left out: {module.TITLE}. It needs {missing}.")
-            print(f"{module.NAME}: left out; it needs {missing}", flush=True)
+    drawn, notes = draw_all(FIGURES, groups, arguments.output)
     shown = heat_map.problems(groups) if any(figure["name"] == heat_map.NAME for figure in drawn) else []
     if different := differences(runs):
         notes.append(f"The runs differ in more than their method: {', '.join(different)}.")
@@ -68,7 +64,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write_figure(module, groups: list[Group], output: Path) -> dict:
+def report_study(paths: Sequence[Path], output: Path) -> int:
+    """Figures, table and page of runs of ``recipes/dilution_study.sh``. Returns 0."""
+    runs = [dilution.read_study(path) for path in paths]
+    drawn, notes = draw_all((dilution.Gain, dilution.Shares), runs, output)
+    table = dilution.rows(runs)
+    (output / "table.md").write_text(markdown(table, dilution.HEAD))
+    intro = f"{len(runs)} runs on the diluted tiny task; a gain is the fall of the loss of a visual token."
+    (output / "report.html").write_text(page(intro, table, drawn, [], notes, dilution.HEAD))
+    print(f"\n{markdown(table, dilution.HEAD)}\npage: {output / 'report.html'}")
+    return 0
+
+
+def draw_all(modules, groups: list, output: Path) -> tuple[list[dict], list[str]]:
+    """What :func:`write_figure` returns of each figure whose runs are there; of the others, what they need."""
+    output.mkdir(parents=True, exist_ok=True)
+    drawn, notes = [], []
+    for module in modules:
+        try:
+            drawn.append(write_figure(module, groups, output))
+            print(f"{module.NAME}: {drawn[-1]['path']}", flush=True)
+        except MissingRuns as missing:
+            notes.append(f"Left out: {module.TITLE}. It needs {missing}.")
+            print(f"{module.NAME}: left out; it needs {missing}", flush=True)
+    return drawn, notes
+
+
+def write_figure(module, groups: list, output: Path) -> dict:
     """Draw one figure: NAME.png and NAME.svg for a text, and what the page needs, a narrow SVG for phones too."""
     wide = output / f"{module.NAME}.svg"
     with rc_context(STYLE):

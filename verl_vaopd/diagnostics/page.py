@@ -9,7 +9,14 @@ from verl_vaopd.diagnostics.heat_map import RGB, Problem
 from verl_vaopd.diagnostics.table import HEAD
 
 
-def page(intro: str, table: list[tuple], figures: list[dict], problems: list[Problem], notes: list[str]) -> str:
+def page(
+    intro: str,
+    table: list[tuple],
+    figures: list[dict],
+    problems: list[Problem],
+    notes: list[str],
+    head: tuple[str, ...] = HEAD,
+) -> str:
     """The page's HTML.
 
     Args:
@@ -18,7 +25,7 @@ def page(intro: str, table: list[tuple], figures: list[dict], problems: list[Pro
         notes: what is left out and why, and other things to know.
     """
     template = Template(files(__package__).joinpath("page.html").read_text())
-    head = "".join(f"<th>{escape(name)}</th>" for name in HEAD)
+    head = "".join(f"<th>{escape(name)}</th>" for name in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in table)
     return template.substitute(
         intro=escape(intro),

@@ -50,7 +50,7 @@ def _mean(values: dict[int, float], form: str, scale: float = 1.0, error: bool =
     return form.format(mean) + spread
 
 
-def markdown(table: list[tuple[str, ...]]) -> str:
+def markdown(table: list[tuple[str, ...]], head: tuple[str, ...] = HEAD) -> str:
     """The table for a README."""
-    lines = [HEAD, tuple("---" for _ in HEAD), *table]
+    lines = [head, tuple("---" for _ in head), *table]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from verl_vaopd.algorithm import (
+    grouped_token_weights,
     mean_visual_advantage,
     rollout_weights,
-    token_weights,
     uniform_rollout_weights,
     uniform_token_weights,
 )
@@ -36,7 +36,7 @@ class VAOPD(Distillation):
         else:
             w = uniform_rollout_weights(prompts)
         if s.token_grouping:
-            weights = token_weights(va, mask, w, s.high_fraction, s.high_weight)  # Eq. 5, times w(k)
+            weights = grouped_token_weights(self.high_group(step), mask, w, s.high_weight)  # Eq. 5, times w(k)
         else:
             weights = uniform_token_weights(mask, w)
         weighed = self.weighed(step, weights / step.prompt_count, w)  # Eq. 6, its mean over prompts

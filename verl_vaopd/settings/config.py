@@ -5,7 +5,7 @@ from typing import Any
 
 from verl_vaopd.algorithm.degradations import DEGRADATIONS
 from verl_vaopd.algorithm.token_masking import MASKED_TOKENS
-from verl_vaopd.settings.of_methods import GKDConfig, PAPOConfig
+from verl_vaopd.settings.of_methods import GKDConfig, MassConfig, PAPOConfig
 from verl_vaopd.settings.teacher import TeacherConfig
 from verl_vaopd.settings.trained import PARTS
 from verl_vaopd.settings.values import is_number, is_whole, refuse
@@ -23,9 +23,9 @@ class VAOPDConfig:
     output_dir: str
     """Folder of this run: config, metrics, rollouts, checkpoints, figure, summary."""
     method: str = "vaopd"
-    """How the student learns: ``vaopd`` (Eq. 6), ``opd`` (Eq. 1), ``gkd``, ``offpolicy_kd``, ``cot_sft``, ``grpo``,
-    ``papo``; ``base``: not at all, it is evaluated only; ``pkg://module:Class``: a method of your own. See
-    docs/methods.md. VA is scored and logged wherever a teacher is loaded."""
+    """How the student learns: ``vaopd`` (Eq. 6), ``opd`` (Eq. 1), ``vaopd_mass``, ``gkd``, ``offpolicy_kd``,
+    ``cot_sft``, ``grpo``, ``papo``; ``base``: not at all, it is evaluated only; ``pkg://module:Class``: one of yours
+    (docs/methods.md). VA is scored and logged wherever a teacher is loaded."""
     freeze: list[str] = field(default_factory=list)
     """Parts of the student that are not trained, any of ``vision``, ``merger``, ``language``, ``head``
     (docs/lora_and_freezing.md)."""
@@ -82,6 +82,8 @@ class VAOPDConfig:
     """Coefficients of ``papo``."""
     gkd: GKDConfig = field(default_factory=GKDConfig)
     """Divergence and weights of ``gkd``."""
+    mass: MassConfig = field(default_factory=MassConfig)
+    """Groups of ``vaopd_mass``."""
     method_settings: dict[str, Any] = field(default_factory=dict)
     """Settings of a method of your own (``pkg://``), which alone reads them."""
     max_drift: float | None = None
@@ -99,6 +101,7 @@ class VAOPDConfig:
         refuse(not isinstance(self.teacher, TeacherConfig), "teacher", self.teacher, "the section of the teacher")
         refuse(not isinstance(self.papo, PAPOConfig), "papo", self.papo, "the section of PAPO's coefficients")
         refuse(not isinstance(self.gkd, GKDConfig), "gkd", self.gkd, "the section of GKD's settings")
+        refuse(not isinstance(self.mass, MassConfig), "mass", self.mass, "the section of groups by mass")
         for name in ("answers", "output_dir"):
             value = getattr(self, name)
             refuse(value is not None and not isinstance(value, str), name, value, "a folder, as text")

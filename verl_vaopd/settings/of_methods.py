@@ -43,3 +43,19 @@ class GKDConfig:
         refuse(not is_number(beta) or not 0 <= beta <= 1, "gkd.beta", beta, "a number in [0, 1]")
         wanted = "'uniform' or 'visual_advantage'"
         refuse(weights not in ("uniform", "visual_advantage"), "gkd.token_weights", weights, wanted)
+
+
+@dataclass
+class MassConfig:
+    """Groups by mass (``vaopd_mass``); docs/methods.md."""
+
+    share: float = 0.9
+    """Share of a rollout's score that its high group carries. Visual advantage is heavy-tailed: in the paper (Fig. 2a)
+    the top tenth of the tokens has about 93% of it."""
+    tokens: str = "highest"
+    """``highest``, those of the most score; ``random``: as many random ones (seed ``mask_seed``), a control."""
+
+    def __post_init__(self):
+        share, tokens = self.share, self.tokens
+        refuse(not is_number(share) or not 0 < share < 1, "mass.share", share, "a number between 0 and 1, exclusive")
+        refuse(tokens not in ("highest", "random"), "mass.tokens", tokens, "'highest' or 'random'")

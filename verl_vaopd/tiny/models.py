@@ -94,14 +94,20 @@ def save_model(model: Qwen3VLForConditionalGeneration, processor: Qwen3VLProcess
 
 
 def random_models(
-    output_dir: str | Path, seed: int = 0, student_hidden: int = 64, teacher_hidden: int = 128, std: float = 0.15
+    output_dir: str | Path,
+    seed: int = 0,
+    student_hidden: int = 64,
+    teacher_hidden: int = 128,
+    std: float = 0.15,
+    processor: Qwen3VLProcessor | None = None,
 ) -> tuple[Path, Path]:
-    """Write an untrained student and teacher of different width and head padding, with the same processor.
+    """Write an untrained student and teacher of different width and head padding, with the same processor (None: that
+    of the figures).
 
     Returns:
         The folders of student and teacher.
     """
-    processor = make_processor()
+    processor = processor or make_processor()
     folders = []
     for name, hidden in (("student", student_hidden), ("teacher", teacher_hidden)):
         config = make_config(processor.tokenizer, name == "teacher", hidden, vision_hidden=hidden // 2)

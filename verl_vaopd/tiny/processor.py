@@ -1,5 +1,7 @@
 """The image side of the tiny models: Qwen3-VL's own processor with small patches."""
 
+from collections.abc import Sequence
+
 from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
 from verl_vaopd.tiny.tokenizer import CHAT_TEMPLATE, make_tokenizer
@@ -10,8 +12,8 @@ MIN_PIXELS, MAX_PIXELS = 32 * 32, 256 * 256
 IMAGE_MEAN, IMAGE_STD = [0.94] * 3, [0.3] * 3
 
 
-def make_processor() -> Qwen3VLProcessor:
-    """Qwen3-VL's processor: a 64 x 64 image is 64 patches and 16 visual tokens.
+def make_processor(words: Sequence[str] = ()) -> Qwen3VLProcessor:
+    """Qwen3-VL's processor: a 64 x 64 image is 64 patches and 16 visual tokens; ``words`` as of ``make_tokenizer``.
 
     Sides are rounded to multiples of 16 pixels and areas kept within ``MIN_PIXELS`` to ``MAX_PIXELS``
     (``shortest_edge`` and ``longest_edge`` of this image processor are areas).
@@ -25,7 +27,7 @@ def make_processor() -> Qwen3VLProcessor:
     )
     return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(size={"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}, **shared),
-        tokenizer=make_tokenizer(),
+        tokenizer=make_tokenizer(words),
         video_processor=Qwen3VLVideoProcessor(
             size={"shortest_edge": 4 * MIN_PIXELS, "longest_edge": 4 * MAX_PIXELS}, **shared
         ),

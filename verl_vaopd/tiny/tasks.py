@@ -47,5 +47,12 @@ TASKS = {
             "verl_vaopd.tiny.perimeter.build",
             (*SHARED, "data/perimeter.py", "tiny/perimeter/*.py"),
         ),
+        Task(
+            "dilution",
+            "the same figures, their reading amid 0, 40 or 160 words that have nothing to do with them",
+            "verl_vaopd.tiny.dilution.build",
+            (*SHARED, *(f"tiny/dilution/{name}.py" for name in ("build", "conversations", "training", "words"))),
+            tuple(f"{split}_{words}.parquet" for words in (0, 40, 160) for split in ("train", "validation", "test")),
+        ),
     )
 }

@@ -1,8 +1,9 @@
 """A byte-level BPE tokenizer of a few hundred ids with Qwen's special tokens and chat format."""
 
 import json
+from collections.abc import Sequence
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import Qwen2Tokenizer
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
@@ -56,10 +57,10 @@ CHAT_TEMPLATE = """\
 """
 
 
-def make_tokenizer() -> Qwen2Tokenizer:
+def make_tokenizer(words: Sequence[str] = ()) -> Qwen2Tokenizer:
     """The same ids on every call: end of text pads, end of turn stops, each digit is one token.
 
-    Ids 0 to ``BPE_VOCABULARY - 1`` are text, the special tokens follow.
+    Ids 0 to ``BPE_VOCABULARY - 1`` are text, the special tokens follow, then ``words``, a token each.
     """
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = normalizers.NFC()
@@ -90,6 +91,7 @@ def make_tokenizer() -> Qwen2Tokenizer:
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
     return tokenizer
 
 

@@ -78,6 +78,10 @@ class Distillation(Method):
     @abstractmethod
     def weigh(self, step: Step) -> Weighed: ...
 
+    def high_group(self, step: Step) -> Tensor:
+        """[N, T] bool: the tokens that are logged, and by some methods weighed, as high (Section 3.2)."""
+        return high_va_mask(self.evidence(step).score, step.mask, self.settings.high_fraction)
+
     def weighed(self, step: Step, token_weights: Tensor, rollout_weights: Tensor | None = None) -> Weighed:
         """What :meth:`weigh` returns of ``token_weights`` [N, T]: beside them the high-VA group, for the log, the
         reward term, if any, and what is shown.
@@ -87,7 +91,7 @@ class Distillation(Method):
             rollout_weights: [N], 1 in all per prompt; for the log, by default 1/K.
         """
         evidence = self.evidence(step)
-        high_va = high_va_mask(evidence.score, step.mask, self.settings.high_fraction)
+        high_va = self.high_group(step)
         weights = uniform_rollout_weights(step.prompts) if rollout_weights is None else rollout_weights
         metrics = {
             "weights/rollout_max": float(weights.max()),

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# When does weighing tokens by visual advantage help? Many short runs on the diluted tiny task: the reading of a figure amid
+# 0, 40 or 160 words of lasting KL; Standard OPD, VA-OPD, groups by mass, an oracle, random tokens. Then one report.
+#
+# Reproduces: no figure of the paper; the questions of docs/dilution/plan.md.
+# Runs on:    any Linux machine with 2 cores and 8 GB of memory; no GPU is used, neither Ray nor vLLM.
+# Time:       docs/dilution/README.md has what was measured; it shows what is left after each run.
+#
+#   bash recipes/dilution_study.sh [--seeds N] [--parallel N] [--cells CELL ...] [--arms ARM ...] [--dry-run]
+#
+#   --seeds N       seeds 1 to N of figures and sampling, default 3; all runs of a seed come before the next seed's
+#   --parallel N    processes, default 1; each keeps one core busy and takes 2 GB of memory
+#   --cells ...     REGIME-RATE-WORDS each, as frozen-2e-5-160: what is trained (frozen: the language model; all), the
+#                   learning rate, the words
+#   --arms ...      `python -m verl_vaopd.study --help` names them, and has further options, taken here too
+#   --dry-run       name the runs, do none
+#
+#   STUDY_DIR       default outputs/dilution_study; runs that are finished there are not done again
+#   VAOPD_CACHE, VAOPD_DILUTION_DIR and VAOPD_VENV move the caches, the models and data, and the environment
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/shared.sh"
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+cd "$root"
+source scripts/venv.sh
+
+TINY="${VAOPD_DILUTION_DIR:-${VAOPD_CACHE:-$root/.cache}/tiny_dilution}"
+STUDY_DIR="${STUDY_DIR:-$root/outputs/dilution_study}"
+VAOPD_VENV="$(venv_of cpu)"
+export VAOPD_VENV HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
+
+study=("$VAOPD_VENV/bin/python" -m verl_vaopd.study --models "$TINY" --output "$STUDY_DIR" "$@")
+bash scripts/setup.sh --cpu
+case " $* " in *" --dry-run "*) exec "${study[@]}" ;; esac
+"$VAOPD_VENV/bin/verl-vaopd" tiny --task dilution --output "$TINY"
+"${study[@]}"
+mapfile -t runs < <(find "$STUDY_DIR/validation" -name summary.json -printf '%h\n' | sort)
+"$VAOPD_VENV/bin/verl-vaopd" report "${runs[@]}" --output "$STUDY_DIR/report"

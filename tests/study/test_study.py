@@ -1,0 +1,154 @@
+"""The study at its smallest: real engines on untrained models, a few tokens."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from verl_vaopd.diagnostics.__main__ import main as report
+from verl_vaopd.study.__main__ import claimed, main
+from verl_vaopd.study.arms import ARMS, VISUAL, Cell, Run
+from verl_vaopd.study.figures import HeldOut, Training, labels_of
+from verl_vaopd.study.sampling import Sampler
+from verl_vaopd.tiny.__main__ import main as tiny
+from verl_vaopd.tiny.dilution.conversations import Conversations
+from verl_vaopd.tiny.dilution.words import LENGTHS, VOCABULARY
+from verl_vaopd.tiny.processor import make_processor
+
+SMALL = ("--updates", "2", "--prompts", "2", "--held-out", "6")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dilution")
+    assert tiny(["--task", "dilution", "--output", str(folder), "--random"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return make_processor(VOCABULARY)
+
+
+@pytest.fixture(scope="module")
+def study(models, tmp_path_factory):
+    """Three arms, one cell, one seed, in a process of its own."""
+    output = tmp_path_factory.mktemp("study")
+    arms = ("opd", "mass_distribution", "oracle")
+    command = ("-m", "verl_vaopd.study", "--models", models, "--output", output, "--seeds", "1", "--arms", *arms)
+    command += ("--cells", "all-1e-3-0", *SMALL)
+    subprocess.run([sys.executable, *map(str, command)], check=True, timeout=300)
+    return output / "validation" / "all-0.001-0"
+
+
+def records(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "updates.jsonl").read_text().splitlines()]
+
+
+def test_a_run_logs_its_updates_and_its_measurements(study):
+    for arm in ("opd", "mass_distribution", "oracle"):
+        found = records(study / arm / "seed_1")
+        updates = [record for record in found if "weighted" in record]
+        assert [record["update"] for record in updates] == [1, 2]
+        assert [record["update"] for record in found if "nll" in record] == [0, 2]
+        assert updates[0]["rate"] > 0 and updates[0]["grad_norm"] > 0
+        # Of 2 prompts' weights, 1 in all; untrained models read no digits, so all of it is words.
+        assert updates[0]["weighted"] > 0 and updates[0]["visual_tokens"] == 0
+        norms = {name: value for name, value in updates[0].items() if name.startswith("norm/")}
+        assert norms["norm/vision/visual"] == 0 < norms["norm/vision/others"]
+        whole = (norms["norm/vision/others"] ** 2 + norms["norm/language/others"] ** 2) ** 0.5
+        assert whole == pytest.approx(updates[0]["grad_norm"], rel=1e-4)
+    nll = {arm: [r["nll"] for r in records(study / arm / "seed_1") if "nll" in r] for arm in ("opd", "oracle")}
+    assert nll["opd"][0] == nll["oracle"][0] != nll["opd"][1]  # one student, which learns
+
+
+def test_what_is_done_is_not_done_again(study, models, monkeypatch, capsys):
+    folder = study / "opd" / "seed_1"
+    before = (folder / "updates.jsonl").stat().st_mtime_ns
+    monkeypatch.setattr(
+        "verl_vaopd.study.__main__.do", lambda runs, options: [next(claimed(folder), "done")] != ["done"]
+    )
+    output = study.parents[1]
+    arguments = ["--models", str(models), "--output", str(output), "--seeds", "1", "--arms", "opd", *SMALL]
+    assert main([*arguments, "--cells", "all-1e-3-0"]) == 0
+    assert (folder / "updates.jsonl").stat().st_mtime_ns == before
+    assert main([*arguments, "--cells", "all-1e-3-0", "--dry-run"]) == 0
+    assert str(folder) in capsys.readouterr().out
+
+
+def test_a_stopped_run_is_begun_anew_and_one_that_is_on_is_left_alone(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "updates.jsonl").write_text("torn")
+    taken = claimed(folder)
+    next(taken)
+    assert not folder.exists() and list(claimed(folder)) == []
+
+
+def test_the_report_of_a_study(study, tmp_path, capsys):
+    runs = [str(path.parent) for path in sorted(study.glob("*/seed_1/summary.json"))]
+    assert len(runs) == 3 and report([*runs, "--output", str(tmp_path)]) == 0
+    table = (tmp_path / "table.md").read_text()
+    assert "| all trained, rate 0.001, 0 | oracle | 1 |" in table and "Standard OPD" in table
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"dilution_gain.png", "dilution_gain.svg", "dilution_shares.png", "report.html"} <= names
+    (study / "opd" / "seed_1" / "summary.json").rename(study / "opd" / "kept.json")
+    assert report([*runs, "--output", str(tmp_path)]) == 2
+    assert "has not ended" in capsys.readouterr().err
+    (study / "opd" / "kept.json").rename(study / "opd" / "seed_1" / "summary.json")
+
+
+@pytest.mark.parametrize("name", ["frozen-2e-5", "half-2e-5-160", "frozen-0-160", "frozen-2e-5-80", "all-x-0"])
+def test_a_cell_that_is_none_is_named(name):
+    with pytest.raises(ValueError, match="must read REGIME-RATE-WORDS"):
+        Cell.named(name)
+    assert Cell.named("frozen-2e-5-160").name == "frozen-2e-05-160"
+
+
+@pytest.mark.parametrize("words", LENGTHS)
+def test_a_matched_fraction_is_the_share_of_visual_tokens(words):
+    # of an answer of 38 tokens without words
+    assert ARMS["vaopd_matched"].config("m", words).high_fraction == VISUAL / (38 + words)
+    assert ARMS["vaopd"].config("m", words).high_fraction == 0.2
+
+
+def test_held_out_figures_end_with_their_reading(processor):
+    talk = Conversations(processor)
+    held_out = HeldOut.of(talk, 40, "validation", 4, seed=0)
+    assert held_out.digits.sum(1).tolist() == [4] * 4
+    for row, ids, digits in zip(held_out.rows, held_out.ids, held_out.digits, strict=True):
+        assert processor.tokenizer.decode(ids[digits]) == "{}{}".format(*labels_of(row))
+
+
+def test_training_batches_hang_on_the_seed_and_their_prompt_is_the_samplers(processor):
+    talk = Conversations(processor)
+    one, same, other = (Training(processor, 160, seed, count=20).batch(2, lambda image: image) for seed in (1, 1, 2))
+    assert torch.equal(one[0], same[0]) and not torch.equal(one[0], other[0])
+    text = Training(processor, 160, 1, count=20).text
+    ids = processor(text=[text], images=[torch.zeros(3, 64, 64)], return_tensors="pt").input_ids[0]
+    assert torch.equal(ids, talk.prompts[160])
+
+
+def test_the_sampler_says_what_transformers_says(models, processor):
+    sampler, talk = Sampler(models / "student", processor.tokenizer), Conversations(processor)
+    patches, _, _ = Training(processor, 40, 1, count=4).batch(3, lambda image: image)
+    prompt = talk.prompts[40]
+    answers = sampler.answers(prompt, patches, 1, 12)
+    again = sampler.answers(prompt, patches, 2, 12)
+    assert [row.tolist() for row in again[::2]] == [row.tolist() for row in answers]  # siblings together
+    for answer, own in zip(answers, patches, strict=True):
+        ids = torch.cat([prompt, answer])[None]
+        where = torch.zeros(ids.shape, dtype=torch.bool)
+        where[:, len(prompt) :] = True
+        greedy = sampler.log_probs(ids, own[None], talk.image_start, where)
+        # Each token of a greedy answer is at least as likely as another that is not banned.
+        for place in range(len(answer)):
+            changed = ids.clone()
+            changed[0, len(prompt) + place] = 5
+            at = torch.zeros_like(where)
+            at[0, len(prompt) + place] = True
+            assert greedy[place] >= sampler.log_probs(changed, own[None], talk.image_start, at)[0] - 1e-5
+    drawn = sampler.answers(prompt, patches, 2, 12, torch.Generator().manual_seed(0))
+    assert len(drawn) == 6 and Run(Cell.named("all-1e-3-0"), "opd", 1).name.endswith("opd/seed_1")

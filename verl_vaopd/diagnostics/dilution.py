@@ -1,0 +1,204 @@
+"""The study of dilution: what a run of ``recipes/dilution_study.sh`` left, as figures and a table.
+
+A gain is the fall of the held-out negative log-likelihood of a visual token (teacher-forced, nats) over a run.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from verl_vaopd.diagnostics.drawing import panels, per_cent
+from verl_vaopd.diagnostics.runs import MissingRuns
+from verl_vaopd.diagnostics.statistics import interval, paired
+from verl_vaopd.runlog.json_lines import read_json_lines
+
+SETTINGS, UPDATES, DONE = "study.json", "updates.jsonl", "summary.json"
+BASELINE, ORACLE = "Standard OPD", "oracle"
+HEAD = (
+    "trained, rate, words",
+    "run",
+    "seeds",
+    "gain, nats (95%)",
+    "less Standard OPD's, nats (95%)",
+    "accuracy, %",
+    "of the weighted KL on visual tokens",
+    "visual in the high group",
+    "tokens in the high group",
+)
+COLOURS = ("#0072B2", "#000000", "#D55E00", "#CC79A7", "#E69F00", "#009E73", "#7F7F7F", "#56B4E9", "#8C6D31", "#595959")
+
+
+@dataclass
+class StudyRun:
+    """One run: what it says of itself, and its updates as records."""
+
+    path: Path
+    settings: dict
+    records: list[dict]
+
+    @property
+    def setting(self) -> tuple[str, float]:
+        return self.settings["cell"]["regime"], self.settings["cell"]["rate"]
+
+    @property
+    def words(self) -> int:
+        return self.settings["cell"]["words"]
+
+    @property
+    def title(self) -> str:
+        return self.settings["title"]
+
+    @property
+    def gain(self) -> float:
+        nll = self.column("nll")
+        return nll[0] - nll[-1]
+
+    def column(self, name: str) -> list[float]:
+        """Of the records that have it, in order."""
+        return [record[name] for record in self.records if name in record]
+
+    def share(self, part: str, whole: str) -> float:
+        """Of two sums, over all updates."""
+        total = sum(self.column(whole))
+        return sum(self.column(part)) / total if total else float("nan")
+
+
+def is_study(paths: Iterable[Path]) -> bool:
+    return all((path / SETTINGS).exists() for path in paths)
+
+
+def read_study(path: Path) -> StudyRun:
+    """Raises:
+    ValueError: a run that has not ended.
+    """
+    if not (path / DONE).exists():
+        raise ValueError(f"{path} is of a run that has not ended: call recipes/dilution_study.sh again, it goes on")
+    return StudyRun(path, json.loads((path / SETTINGS).read_text()), read_json_lines(path / UPDATES))
+
+
+class Gain:
+    """Gain against the number of words, by arm; a panel for what is trained and how far."""
+
+    TITLE, NAME = "Gain on visual tokens against the words around them", "dilution_gain"
+
+    @staticmethod
+    def draw(runs: list[StudyRun], narrow: bool = False):
+        settings = sorted({run.setting for run in runs}, key=str)
+        figure, axes = panels(len(settings), narrow, width=6.4, height=4.2)
+        titles, colours = titles_of(runs)
+        for axis, setting in zip(axes, settings, strict=True):
+            own = [run for run in runs if run.setting == setting]
+            lengths = sorted({run.words for run in own})
+            for place, title in enumerate(titles):
+                found = {
+                    words: [run.gain for run in own if (run.words, run.title) == (words, title)] for words in lengths
+                }
+                kept = [words for words in lengths if found[words]]
+                if not kept:
+                    continue
+                means, halves = zip(*(interval(found[words])[::2] for words in kept), strict=True)
+                at = [lengths.index(words) + 0.05 * (place - len(titles) / 2) for words in kept]
+                bars = [half or 0.0 for half in halves]
+                axis.errorbar(
+                    at, means, yerr=bars, label=title, color=colours[title], capsize=2, marker="o", markersize=4
+                )
+                for x, words in zip(at, kept, strict=True):
+                    axis.plot([x] * len(found[words]), found[words], ".", color=colours[title], alpha=0.4, markersize=3)
+            axis.set_xticks(range(len(lengths)), [str(words) for words in lengths])
+            axis.set(title=named(setting), xlabel="words around the reading", ylabel="gain, nats a visual token")
+        axes[-1].legend(fontsize=7, loc="best")
+        return figure
+
+
+class Shares:
+    """How much of the loss and of its gradient comes from visual tokens, where most words are."""
+
+    TITLE, NAME = "Share of visual tokens in the loss and in its gradient", "dilution_shares"
+
+    @staticmethod
+    def draw(runs: list[StudyRun], narrow: bool = False):
+        most = max(run.words for run in runs)
+        runs = [run for run in runs if run.words == most]
+        norms = {}
+        for run in runs:
+            for record in run.records:
+                for part in ("vision", "language"):
+                    pair = [record.get(f"norm/{part}/{of}") for of in ("visual", "others")]
+                    if None not in pair and sum(pair):
+                        norms.setdefault((run.title, part), []).append(pair[0] / sum(pair))
+        if not norms:
+            raise MissingRuns("runs of seed 1, whose gradients are told apart")
+        titles, colours = titles_of(runs)
+        figure, (left, right) = panels(2, narrow, width=5.6, height=3.8)
+        for title in titles:
+            own = [_shares(run) for run in runs if run.title == title]
+            length = min(map(len, own))
+            left.plot(
+                range(1, length + 1), np.mean([each[:length] for each in own], 0), color=colours[title], label=title
+            )
+        left.set(title=f"of the weighted KL, {most} words", xlabel="update", ylabel="visual tokens' share")
+        for place, (part, height) in enumerate((("vision", 0.38), ("language", 0.38))):
+            at = [row + (0.2 - 0.4 * place) for row in range(len(titles))]
+            values = [np.mean(norms.get((title, part), [np.nan])) for title in titles]
+            right.barh(at, values, height, label="vision tower" if part == "vision" else "language model",
+                       color=("#E69F00", "#0072B2")[place])  # fmt: skip
+        right.set_yticks(range(len(titles)), titles, fontsize=7)
+        right.set(title="of the gradient's norm", xlabel="visual / (visual + others)")
+        per_cent(left)
+        per_cent(right, "x")
+        left.legend(fontsize=7)
+        right.legend(fontsize=7)
+        return figure
+
+
+def _shares(run: StudyRun) -> list[float]:
+    return [part / whole for part, whole in zip(run.column("weighted_visual"), run.column("weighted"), strict=True)]
+
+
+def titles_of(runs: list[StudyRun]) -> tuple[list[str], dict[str, str]]:
+    """Arms in the order in which they came, and their colours."""
+    titles = list(dict.fromkeys(run.title for run in runs))
+    titles.sort(key=lambda title: (title != BASELINE, title != ORACLE))
+    return titles, {title: COLOURS[place % len(COLOURS)] for place, title in enumerate(titles)}
+
+
+def named(setting: tuple[str, float]) -> str:
+    regime, rate = setting
+    return f"{'vision frozen' if regime.startswith('frozen') else 'all trained'}, rate {rate:g}"
+
+
+def rows(runs: list[StudyRun]) -> list[tuple[str, ...]]:
+    """Under ``HEAD``, a row for each arm of each cell."""
+    table = []
+    for setting, words in sorted({(run.setting, run.words) for run in runs}, key=str):
+        own = [run for run in runs if (run.setting, run.words) == (setting, words)]
+        gains = {
+            title: {run.settings["seed"]: run.gain for run in own if run.title == title} for title in titles_of(own)[0]
+        }
+        for title, by_seed in gains.items():
+            of_title = [run for run in own if run.title == title]
+            more = paired(by_seed, gains.get(BASELINE, {})) if title != BASELINE else []
+            table.append(
+                (
+                    f"{named(setting)}, {words}",
+                    title,
+                    str(len(of_title)),
+                    spread(list(by_seed.values()), "{:.3f}"),
+                    spread(more, "{:+.3f}") if more else "",
+                    f"{100 * np.mean([run.column('accuracy')[-1] for run in of_title]):.1f}",
+                    f"{np.mean([run.share('weighted_visual', 'weighted') for run in of_title]):.0%}",
+                    f"{np.mean([run.share('high_visual', 'visual_tokens') for run in of_title]):.0%}",
+                    f"{np.mean([run.share('high_tokens', 'tokens') for run in of_title]):.1%}",
+                )
+            )
+    return table
+
+
+def spread(values: list[float], form: str) -> str:
+    """Mean and 95% interval."""
+    mean, _, half = interval(values)
+    limits = "" if half is None else f" ({form.format(mean - half)} to {form.format(mean + half)})"
+    return form.format(mean) + limits

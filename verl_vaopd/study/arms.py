@@ -1,0 +1,98 @@
+"""A run of the study: an arm (how tokens weigh), a cell (what is trained, how far, amid how many words), a seed."""
+
+from dataclasses import asdict, dataclass, replace
+
+from verl_vaopd.settings.config import VAOPDConfig
+from verl_vaopd.settings.of_methods import MassConfig
+from verl_vaopd.settings.teacher import TeacherConfig
+from verl_vaopd.tiny.dilution.words import LENGTHS
+
+VISUAL, OTHERS = 4, 34  # tokens of an answer: digits of the reading; what else there is without words
+
+
+@dataclass(frozen=True)
+class Arm:
+    """title: in tables and figures. settings: of section ``vaopd``; ``matched``: p_v is the share of visual tokens."""
+
+    title: str
+    settings: dict
+    matched: bool = False
+
+    def config(self, models: str, words: int) -> VAOPDConfig:
+        """For a run amid so many words. models: folder of ``verl-vaopd tiny --task dilution``."""
+        teacher = TeacherConfig(path=f"{models}/teacher", dtype="fp32", override_config={"attn_implementation": "sdpa"})
+        config = VAOPDConfig(teacher=teacher, output_dir="study", **self.settings)
+        return replace(config, high_fraction=VISUAL / (VISUAL + OTHERS + words)) if self.matched else config
+
+
+MASS = {"method": "vaopd_mass"}
+WHOLE = {"score": "distribution"}
+ORACLE = {"method": "pkg://verl_vaopd.tiny.dilution.oracle:Oracle", "rollout_weighting": False}
+ARMS = {
+    "opd": Arm("Standard OPD", {"method": "opd"}),
+    "oracle": Arm("oracle", ORACLE),
+    "vaopd": Arm("VA-OPD", {}),
+    "vaopd_distribution": Arm("VA-OPD, distribution score", WHOLE),
+    "mass": Arm("VA-OPD by mass", MASS),
+    "mass_distribution": Arm("VA-OPD by mass, distribution score", {**MASS, **WHOLE}),
+    "mass_random": Arm("by mass, random tokens", {**MASS, **WHOLE, "mass": MassConfig(tokens="random")}),
+    "mass_alike": Arm("by mass, distribution score, siblings alike", {**MASS, **WHOLE, "rollout_weighting": False}),
+    "vaopd_matched": Arm("VA-OPD, p_v matched", {}, matched=True),
+    "matched_distribution": Arm("VA-OPD, distribution score, p_v matched", WHOLE, matched=True),
+}
+REGIMES = {"frozen": ["vision", "merger"], "all": []}
+"""Name -> ``vaopd.freeze``."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """regime: of ``REGIMES``. rate: of AdamW. words: S. Its name is ``regime-rate-words``."""
+
+    regime: str
+    rate: float
+    words: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.regime}-{self.rate:g}-{self.words}"
+
+    @classmethod
+    def named(cls, name: str) -> "Cell":
+        """From its name.
+
+        Raises:
+            ValueError: another form, an unknown regime, a rate that is no number above 0, words that are not there.
+        """
+        regime, _, rest = name.partition("-")
+        rate, _, words = rest.rpartition("-")
+        try:
+            cell = cls(regime, float(rate), int(words))
+        except ValueError:
+            cell = None
+        if cell is None or regime not in REGIMES or not cell.rate > 0 or cell.words not in LENGTHS:
+            raise ValueError(
+                f"cell {name!r}: must read REGIME-RATE-WORDS, as frozen-2e-5-160; regimes: {', '.join(REGIMES)}; "
+                f"words: {', '.join(map(str, LENGTHS))}"
+            )
+        return cell
+
+
+@dataclass(frozen=True)
+class Run:
+    """figures: which split it is measured on: ``test`` where rates are chosen, ``validation`` where it counts."""
+
+    cell: Cell
+    arm: str
+    seed: int
+    figures: str = "validation"
+    updates: int = 30
+    prompts: int = 4
+    rollouts: int = 4
+
+    @property
+    def name(self) -> str:
+        return f"{self.figures}/{self.cell.name}/{self.arm}/seed_{self.seed}"
+
+    def record(self) -> dict:
+        """What the run's folder says of it."""
+        return {**asdict(self), "title": ARMS[self.arm].title}
