@@ -10,7 +10,7 @@
 #   --dry-run     compose and check the config, print it; run nothing
 #   --restarts N  when the run fails or is killed, start again from its last checkpoint, N times in all
 #
-# TASK=perimeter trains on polygons whose answers have a heavy tail of lengths (27 to 213 tokens), with models of its own.
+# TASK=perimeter trains on polygons whose answers have a heavy tail of lengths (30 to 225 tokens), with models of its own.
 # RUN_DIR, VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV move the run, the caches, the models and data, and the environment.
 # On a Ray cluster (RAY_ADDRESS) NNODES and N_GPUS_PER_NODE say how many nodes, and how many processes on each, train.
 set -euo pipefail

@@ -43,7 +43,7 @@ TASKS = {
         Task("figures", "add the two numbers of a small figure", "verl_vaopd.tiny.build"),
         Task(
             "perimeter",
-            "add the numbers at the 3 to 12 sides of a polygon: answers of 27 to 213 tokens",
+            "add the numbers at the 3 to 12 sides of a polygon: answers of 30 to 225 tokens",
             "verl_vaopd.tiny.perimeter.build",
             (*SHARED, "data/perimeter.py", "tiny/perimeter/*.py"),
         ),

@@ -26,7 +26,7 @@ class PerimeterSettings(TeacherSettings):
     pool: int = 8_000
     vision_steps: int = 400
     vision_batch: int = 32
-    answer_steps: int = 600
+    answer_steps: int = 1500
     answer_batch: int = 16
 
 
