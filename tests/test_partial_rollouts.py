@@ -28,6 +28,7 @@ def one_epoch(folder: Path, steps: int) -> tuple[Path, list[str]]:
         tiny / "teacher",
         data,
         "trainer.v1.trainer_mode=colocate_async",
+        "trainer.v1.colocate_async.num_warmup_batches=1",
         "trainer.v1.sampler.max_off_policy_threshold=2",
         "trainer.total_training_steps=null",
         "trainer.total_epochs=1",

@@ -71,14 +71,14 @@ def test_a_setting_that_is_followed_and_one_at_its_default_pass():
     check_settings(compose("tiny_cpu", [*REQUIRED, "algorithm.norm_adv_by_std_in_grpo=false", same]))
 
 
-AHEAD = "trainer.v1.colocate_async.num_warmup_batches=2"
+AHEAD = "trainer.v1.colocate_async.num_warmup_batches=3"
 BOUND = "trainer.v1.sampler.max_off_policy_threshold"
 
 
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        ([AHEAD], r"num_warmup_batches=2: nothing follows it under trainer.v1.trainer_mode=sync"),
+        ([AHEAD], r"num_warmup_batches=3: nothing follows it under trainer.v1.trainer_mode=sync"),
         ([f"{BOUND}=2"], r"max_off_policy_threshold=2: nothing follows it under"),
         (["trainer.v1.trainer_mode=separate_async"], r"trainer_mode='separate_async'.*sync.*colocate_async"),
         (["trainer.v1.trainer_mode=colocate_async", f"{BOUND}=0"], r"max_off_policy_threshold=0.*whole number"),
