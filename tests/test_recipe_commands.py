@@ -60,7 +60,8 @@ def test_help_prints_the_header_and_does_nothing(project, recipe, option):
     lines = (ROOT / recipe).read_text().splitlines()
     header = [line[2:] for line in lines[1 : next(n for n, line in enumerate(lines) if n and line[:1] != "#")]]
     assert ended.stdout.splitlines()[: len(header)] == header and len(header) > 3
-    assert "hydra overrides" in ended.stdout  # where the header is not the recipe's own, too
+    if recipe.name != "dilution_study.sh":  # whose runs are no recipe's
+        assert "hydra overrides" in ended.stdout  # where the header is not the recipe's own, too
     assert not ended.stderr
 
 

@@ -43,7 +43,7 @@ def test_moments_of_the_teacher():
     assert moments["decoder"] == {"gathered teacher weights": root + 4 * layer, "activations": 76 * 10, **image}
     assert moments["head"] == {
         "gathered teacher weights": root + 160,
-        "activations": 2 * 4 * (2 * 10 + 2 * 5),
+        "activations": 2 * 4 * (2 * 10 + 5),  # the head is gathered by itself: its rows are not yet copied
         "chunk buffers": (2 * 8 + 4 * 64) * 10,  # more than the last layer, 2 * 158
         **image,
     }
@@ -52,7 +52,7 @@ def test_moments_of_the_teacher():
     assert moments["root"] == {
         "gathered teacher weights": 2 * root + 4 * block, "activations": 2 * 4 * 10, "pixels": 144 * 16,
     }  # fmt: skip
-    assert fullest(moments) == moments["head"]  # 7168 in all
+    assert fullest(moments) == moments["vision tower"]  # 7140 in all, 7128 while the head is gathered
 
 
 def test_moments_of_the_student():

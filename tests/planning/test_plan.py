@@ -149,7 +149,7 @@ def test_partial_rollouts_are_planned_beside_sync(tmp_path, capsys):
     partial = capsys.readouterr().out
     assert "40 measured (lengths.json), mean 580, longest 4,000" in sync and "sync: generation" in sync
     assert "staleness" not in sync and "a step has 8," in sync
-    assert "colocate_async, 2 warm-up, drop at 4" in partial and "updates on average" in partial
+    assert "colocate_async, 2 warm-up, wait at 4" in partial and "updates on average" in partial
     assert "a step has 24," in partial  # 3 batches of 64 on 8 replicas
     assert step_seconds(partial) < 0.6 * step_seconds(sync)
 

@@ -23,10 +23,10 @@ ROUND = 64  # tokens: conversations are padded to few different widths
 
 @dataclass(frozen=True)
 class PerimeterSettings(TeacherSettings):
-    pool: int = 8_000
-    vision_steps: int = 400
+    pool: int = 16_000
+    vision_steps: int = 1000
     vision_batch: int = 32
-    answer_steps: int = 1500
+    answer_steps: int = 1800
     answer_batch: int = 16
 
 
