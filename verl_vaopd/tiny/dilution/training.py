@@ -45,12 +45,18 @@ def train(processor, styles: tuple[Style, Style], seed: int, settings: NotingSet
         learn_to_see(model, *figures, generator, settings, started)
         stage = Stage("answers", model.parameters(), settings.answer_steps, settings.answer_lr, settings, started)
         learn_to_note(model, processor, *figures, styles[0], generator, settings, stage)
-        other = copy.deepcopy(model)
-        stage = Stage("style", other.parameters(), settings.style_steps, settings.style_lr, settings, started)
-        learn_to_note(other, processor, *figures, styles[1], generator, settings, stage)
+        other = restyled(model, processor, figures, styles[1], seed, settings, started)
     finally:
         torch.set_flush_denormal(False)
     return model.eval(), other.eval()
+
+
+def restyled(model, processor, figures, style: Style, seed: int, settings: NotingSettings, started: float):
+    """A copy of the teacher that has learnt another style. figures: patches and labels; draws of its own."""
+    other, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed + 1)
+    stage = Stage("style", other.parameters(), settings.style_steps, settings.style_lr, settings, started)
+    learn_to_note(other, processor, *figures, style, generator, settings, stage)
+    return other
 
 
 def learn_to_note(model, processor, patches, labels, style: Style, generator, settings, stage: Stage) -> None:
