@@ -27,6 +27,7 @@ HEAD = (
     "of the weighted KL on visual tokens",
     "visual in the high group",
     "tokens in the high group",
+    "KL of another token, nats, first to last",
 )
 COLOURS = ("#0072B2", "#000000", "#D55E00", "#CC79A7", "#E69F00", "#009E73", "#7F7F7F", "#56B4E9", "#8C6D31", "#595959")
 
@@ -59,6 +60,13 @@ class StudyRun:
     def column(self, name: str) -> list[float]:
         """Of the records that have it, in order."""
         return [record[name] for record in self.records if name in record]
+
+    def kl_of_others(self) -> tuple[float, float]:
+        """Of a token that is not visual, nats: in the first three updates, and in the last three."""
+        names = ("kl_sum", "kl_visual_sum", "tokens", "visual_tokens")
+        sums = np.array([self.column(name) for name in names])
+        each = [sums[:, :3].sum(1), sums[:, -3:].sum(1)]
+        return tuple(float((kl - visual) / (tokens - digits)) for kl, visual, tokens, digits in each)
 
     def share(self, part: str, whole: str) -> float:
         """Of two sums, over all updates."""
@@ -192,6 +200,7 @@ def rows(runs: list[StudyRun]) -> list[tuple[str, ...]]:
                     f"{np.mean([run.share('weighted_visual', 'weighted') for run in of_title]):.0%}",
                     f"{np.mean([run.share('high_visual', 'visual_tokens') for run in of_title]):.0%}",
                     f"{np.mean([run.share('high_tokens', 'tokens') for run in of_title]):.1%}",
+                    "{:.2f} to {:.2f}".format(*np.mean([run.kl_of_others() for run in of_title], axis=0)),
                 )
             )
     return table
