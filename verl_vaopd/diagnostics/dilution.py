@@ -130,36 +130,44 @@ class Shares:
     def draw(runs: list[StudyRun], narrow: bool = False):
         most = max(run.words for run in runs)
         runs = [run for run in runs if run.words == most]
-        norms = {}
-        for run in runs:
-            for record in run.records:
-                for part in ("vision", "language"):
-                    pair = [record.get(f"norm/{part}/{of}") for of in ("visual", "others")]
-                    if None not in pair and sum(pair):
-                        norms.setdefault((run.title, part), []).append(pair[0] / sum(pair))
-        if not norms:
+        if not any(name.startswith("norm/") for run in runs for record in run.records for name in record):
             raise MissingRuns("runs of seed 1, whose gradients are told apart")
         titles, colours = titles_of(runs)
-        figure, (left, right) = panels(2, narrow, width=5.6, height=3.8)
-        for title in titles:
-            own = [_shares(run) for run in runs if run.title == title]
-            length = min(map(len, own))
-            left.plot(
-                range(1, length + 1), np.mean([each[:length] for each in own], 0), color=colours[title], label=title
+        settings = sorted({run.setting for run in runs}, key=str)
+        figure, axes = panels(2 * len(settings), narrow, width=5.4, height=3.8)
+        for setting, left, right in zip(settings, axes[::2], axes[1::2], strict=True):
+            own = [run for run in runs if run.setting == setting]
+            here = [title for title in titles if any(run.title == title for run in own)]
+            for title in here:
+                curves = [_shares(run) for run in own if run.title == title]
+                left.plot(range(1, len(curves[0]) + 1), np.mean(curves, 0), color=colours[title], label=title)
+            left.set(
+                title=f"{named(setting)}, {most} words", xlabel="update", ylabel="of the weighted KL on visual tokens"
             )
-        left.set(title=f"of the weighted KL, {most} words", xlabel="update", ylabel="visual tokens' share")
-        for place, (part, height) in enumerate((("vision", 0.38), ("language", 0.38))):
-            at = [row + (0.2 - 0.4 * place) for row in range(len(titles))]
-            values = [np.mean(norms.get((title, part), [np.nan])) for title in titles]
-            right.barh(at, values, height, label="vision tower" if part == "vision" else "language model",
-                       color=("#E69F00", "#0072B2")[place])  # fmt: skip
-        right.set_yticks(range(len(titles)), titles, fontsize=7)
-        right.set(title="of the gradient's norm", xlabel="visual / (visual + others)")
-        per_cent(left)
-        per_cent(right, "x")
-        left.legend(fontsize=7)
-        right.legend(fontsize=7)
+            for place, (part, colour) in enumerate((("vision", "#E69F00"), ("language", "#0072B2"))):
+                shares = [_norm_share([run for run in own if run.title == title], part) for title in here]
+                rows_at = [row + (0.2 - 0.4 * place) for row in range(len(here))]
+                right.barh(
+                    rows_at, shares, 0.38, color=colour, label={"vision": "vision tower"}.get(part, "language model")
+                )
+            right.set_yticks(range(len(here)), here, fontsize=7)
+            right.set(title="of the gradient's norm", xlabel="visual / (visual + others), seed 1")
+            per_cent(left)
+            per_cent(right, "x")
+            left.legend(fontsize=7)
+            right.legend(fontsize=7)
         return figure
+
+
+def _norm_share(runs: list[StudyRun], part: str) -> float:
+    """Mean over the updates at which gradients were told apart; NaN where the part is not trained."""
+    pairs = [
+        [record.get(f"norm/{part}/{of}", np.nan) for of in ("visual", "others")]
+        for run in runs
+        for record in run.records
+    ]
+    shares = [visual / (visual + others) for visual, others in pairs if visual + others > 0]
+    return float(np.mean(shares)) if shares else float("nan")
 
 
 def _shares(run: StudyRun) -> list[float]:
