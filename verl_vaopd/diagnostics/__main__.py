@@ -20,7 +20,7 @@ OVER_SEEDS = "Lines: mean over seeds; bands: lowest to highest seed."
 CAPTIONS = {
     "va_trajectory": "Mean visual advantage (Eq. 2) of the student's answers to held-out problems. " + OVER_SEEDS,
     "heavy_tail": "Tokens of the logged held-out answers at the last validation, all seeds together.",
-    "dilution_gain": "Fall of the held-out loss of a visual token over a run. Dots: seeds; lines: 95% intervals.",
+    "dilution_gain": "Fall of the held-out loss of a visual token over a run. Small dots: seeds; bars: 95% intervals.",
     "dilution_shares": "Weighted KL: mean over seeds. Gradients: of seed 1, at the updates where they were told apart.",
     "masking": "Section 2.2: the KL of a tenth of each answer's tokens is left out. " + OVER_SEEDS,
     "ablations": "Held-out accuracy at the last validation, paired by seed. Intervals: Student's t.",

@@ -95,29 +95,32 @@ class Gain:
     @staticmethod
     def draw(runs: list[StudyRun], narrow: bool = False):
         settings = sorted({run.setting for run in runs}, key=str)
-        figure, axes = panels(len(settings), narrow, width=6.4, height=4.2)
+        figure, axes = panels(2 * len(settings), narrow, width=4.6, height=4.0)
         titles, colours = titles_of(runs)
-        for axis, setting in zip(axes, settings, strict=True):
+        for setting, left, right in zip(settings, axes[::2], axes[1::2], strict=True):
             own = [run for run in runs if run.setting == setting]
             lengths = sorted({run.words for run in own})
             for place, title in enumerate(titles):
-                found = {
-                    words: [run.gain for run in own if (run.words, run.title) == (words, title)] for words in lengths
-                }
-                kept = [words for words in lengths if found[words]]
-                if not kept:
-                    continue
-                means, halves = zip(*(interval(found[words])[::2] for words in kept), strict=True)
-                at = [lengths.index(words) + 0.05 * (place - len(titles) / 2) for words in kept]
-                bars = [half or 0.0 for half in halves]
-                axis.errorbar(
-                    at, means, yerr=bars, label=title, color=colours[title], capsize=2, marker="o", markersize=4
-                )
-                for x, words in zip(at, kept, strict=True):
-                    axis.plot([x] * len(found[words]), found[words], ".", color=colours[title], alpha=0.4, markersize=3)
-            axis.set_xticks(range(len(lengths)), [str(words) for words in lengths])
-            axis.set(title=named(setting), xlabel="words around the reading", ylabel="gain, nats a visual token")
-        axes[-1].legend(fontsize=7, loc="best")
+                style = {"color": colours[title], "marker": "o", "markersize": 4}
+                shift = 0.08 * (place - (len(titles) - 1) / 2)
+                gains = {words: gains_of(own, title, words) for words in lengths}
+                at = {words: lengths.index(words) + shift for words in lengths if gains[words]}
+                means = [np.mean([*gains[words].values()]) for words in at]
+                left.plot([*at.values()], means, label=title, linewidth=1, **style)
+                for words, x in at.items():
+                    left.plot([x] * len(gains[words]), [*gains[words].values()], ".", color=colours[title], alpha=0.4)
+                    more = paired(gains[words], gains_of(own, BASELINE, words))
+                    if more and title != BASELINE:
+                        mean, _, half = interval(more)
+                        right.errorbar(x, mean, yerr=half, capsize=2, **style)
+            for axis in (left, right):
+                axis.set_xticks(range(len(lengths)), [str(words) for words in lengths])
+                axis.set(xlabel="words around the reading", xlim=(-0.5, len(lengths) - 0.5))
+            left.set(title=named(setting), ylabel="gain, nats a visual token")
+            right.axhline(0, color="black", linewidth=0.9)
+            right.set(title="less Standard OPD's, paired", ylabel="nats")
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, fontsize=7, loc="outside lower center", ncols=1 if narrow else 4)
         return figure
 
 
@@ -128,13 +131,12 @@ class Shares:
 
     @staticmethod
     def draw(runs: list[StudyRun], narrow: bool = False):
-        most = max(run.words for run in runs)
+        (titles, colours), most = titles_of(runs), max(run.words for run in runs)
         runs = [run for run in runs if run.words == most]
         if not any(name.startswith("norm/") for run in runs for record in run.records for name in record):
             raise MissingRuns("runs of seed 1, whose gradients are told apart")
-        titles, colours = titles_of(runs)
         settings = sorted({run.setting for run in runs}, key=str)
-        figure, axes = panels(2 * len(settings), narrow, width=5.4, height=3.8)
+        figure, axes = panels(2 * len(settings), narrow, width=4.6, height=4.2)
         for setting, left, right in zip(settings, axes[::2], axes[1::2], strict=True):
             own = [run for run in runs if run.setting == setting]
             here = [title for title in titles if any(run.title == title for run in own)]
@@ -154,8 +156,11 @@ class Shares:
             right.set(title="of the gradient's norm", xlabel="visual / (visual + others), seed 1")
             per_cent(left)
             per_cent(right, "x")
-            left.legend(fontsize=7)
             right.legend(fontsize=7)
+        handles = {
+            name: handle for axis in axes[::2] for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(handles.values(), handles, fontsize=7, loc="outside lower center", ncols=1 if narrow else 4)
         return figure
 
 
@@ -174,10 +179,14 @@ def _shares(run: StudyRun) -> list[float]:
     return [part / whole for part, whole in zip(run.column("weighted_visual"), run.column("weighted"), strict=True)]
 
 
+def gains_of(runs: list[StudyRun], title: str, words: int) -> dict[int, float]:
+    """Seed -> gain."""
+    return {run.settings["seed"]: run.gain for run in runs if (run.title, run.words) == (title, words)}
+
+
 def titles_of(runs: list[StudyRun]) -> tuple[list[str], dict[str, str]]:
-    """Arms in the order in which they came, and their colours."""
-    titles = list(dict.fromkeys(run.title for run in runs))
-    titles.sort(key=lambda title: (title != BASELINE, title != ORACLE))
+    """Arms, Standard OPD and the oracle first, and their colours."""
+    titles = sorted({run.title for run in runs}, key=lambda title: (title != BASELINE, title != ORACLE, title))
     return titles, {title: COLOURS[place % len(COLOURS)] for place, title in enumerate(titles)}
 
 
@@ -191,9 +200,7 @@ def rows(runs: list[StudyRun]) -> list[tuple[str, ...]]:
     table = []
     for setting, words in sorted({(run.setting, run.words) for run in runs}, key=str):
         own = [run for run in runs if (run.setting, run.words) == (setting, words)]
-        gains = {
-            title: {run.settings["seed"]: run.gain for run in own if run.title == title} for title in titles_of(own)[0]
-        }
+        gains = {title: gains_of(own, title, words) for title in titles_of(own)[0]}
         for title, by_seed in gains.items():
             of_title = [run for run in own if run.title == title]
             more = paired(by_seed, gains.get(BASELINE, {})) if title != BASELINE else []
