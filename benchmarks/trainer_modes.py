@@ -89,7 +89,7 @@ def draw(results: dict[str, dict[str, float]], path: Path) -> None:
     axis.barh(list(results), rest, left=left, label="rest", color="0.8")
     axis.invert_yaxis()
     axis.set_xlabel("seconds a step, mean")
-    axis.legend(loc="lower right", fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8)
     figure.savefig(path, dpi=120)
 
 
