@@ -27,8 +27,8 @@ BF16_SLEEPING = (  # of vaopd_trainer.yaml, which tiny_cpu sets otherwise
 )
 
 
-@pytest.fixture(scope="module")
-def slept(tmp_path_factory):
+@pytest.fixture(scope="module", params=["sync", pytest.param("colocate_async", marks=pytest.mark.long)])
+def slept(request, tmp_path_factory):
     """Four steps with two validations between, then a run that goes on from there under a limit no drift can keep."""
     from verl_vaopd.tiny.models import random_models
 
@@ -50,6 +50,7 @@ def slept(tmp_path_factory):
         data,
         *BF16_SLEEPING,
         "vaopd.method=pkg://noted_vaopd:NotedVAOPD",
+        f"trainer.v1.trainer_mode={request.param}",
         f"trainer.n_gpus_per_node={ENGINES}",
         f"vaopd.teacher.n_gpus_per_node={ENGINES}",
         "data.train_batch_size=6",
@@ -61,7 +62,7 @@ def slept(tmp_path_factory):
     first = run(*command, f"trainer.total_training_steps={STEPS}", **env)
     log = (folder / "log").read_text()
     second = run(*command, f"trainer.total_training_steps={STEPS + 2}", "vaopd.max_drift=1e-9", **env)
-    return {"folder": folder / "run", "first": first, "second": second, "log": log}
+    return {"mode": request.param, "folder": folder / "run", "first": first, "second": second, "log": log}
 
 
 def test_all_numbers_are_those_of_awake_engines(slept):
@@ -69,7 +70,10 @@ def test_all_numbers_are_those_of_awake_engines(slept):
     steps = [record for record in records(slept["folder"]) if "loss" in record]
     assert [step["step"] for step in steps] == list(range(1, STEPS + 1))
     for step in steps:
-        assert 0 < step["drift/mean"] < 0.05 and step["grad_norm"] > 0  # bf16: not zero, far below the alarm
+        assert step["grad_norm"] > 0
+    drifts = [step["drift/mean"] for step in steps if "drift/mean" in step]
+    # bf16: not zero, far below the alarm. With partial rollouts a step may have no token of the current weights.
+    assert drifts and all(0 < drift < 0.05 for drift in drifts) and (len(drifts) == STEPS or slept["mode"] != "sync")
     validated = [record["step"] for record in records(slept["folder"]) if "val/accuracy" in record]
     assert validated[:3] == [0, 2, 4]  # the second run validates again where it goes on
     answers = (slept["folder"] / "rollouts" / "validation_4.jsonl").read_text().splitlines()

@@ -80,6 +80,10 @@ BOUND = "trainer.v1.sampler.max_off_policy_threshold"
     [
         ([AHEAD], r"num_warmup_batches=3: nothing follows it under trainer.v1.trainer_mode=sync"),
         ([f"{BOUND}=2"], r"max_off_policy_threshold=2: nothing follows it under"),
+        (
+            ["trainer.v1.trainer_mode=colocate_async", "trainer.v1.sampler.sync_refill_failed_groups=true"],
+            r"sync_refill_failed_groups=True: nothing follows it under trainer.v1.trainer_mode=colocate_async",
+        ),
         (["trainer.v1.trainer_mode=separate_async"], r"trainer_mode='separate_async'.*sync.*colocate_async"),
         (["trainer.v1.trainer_mode=colocate_async", f"{BOUND}=0"], r"max_off_policy_threshold=0.*whole number"),
         (["trainer.v1.trainer_mode=colocate_async", f"{BOUND}=1.5"], r"max_off_policy_threshold=1.5.*whole number"),

@@ -15,7 +15,7 @@ def trainer_at(step: int, of: int, held: dict[str, dict], monkeypatch) -> Partia
     """Before ``step`` of ``of``, with ``held`` in TransferQueue, partition train."""
     trainer = object.__new__(PartialRolloutTrainer)
     trainer.config = OmegaConf.create({"data": {"train_batch_size": 4}})
-    trainer.global_steps, trainer.planned_steps, trainer._last_id = step, of, (0, 0)
+    trainer.global_steps, trainer.planned_steps, trainer.asked = step, of, (0, 0)
     trainer.begun = []
     monkeypatch.setattr(partial.tq, "kv_list", lambda name=None: {"train": held})
     monkeypatch.setattr(

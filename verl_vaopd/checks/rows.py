@@ -49,9 +49,9 @@ class RowCheck:
     def __init__(self, processor, data_config, degrade, max_images: int, model_type: str):
         self.processor, self.data, self.degrade, self.max_images = processor, data_config, degrade, max_images
         added = processor.tokenizer.added_tokens_decoder.values()
-        # The processor's own stand-in becomes an image token.
-        self.control = [token.content for token in added if token.special] + ["<|placeholder|>"]
-        self.control = [token for token in self.control if token != PLACEHOLDER]  # a special token of LLaVA's, counted
+        # The processor's own stand-in becomes an image token; PLACEHOLDER is a special token of LLaVA's, and counted.
+        special = [token.content for token in added if token.special and token.content != PLACEHOLDER]
+        self.control = [*special, "<|placeholder|>"]
         self.budget = dict(data_config.mm_processor_kwargs or {})
         self.encoder = budgeted(processor, data_config)
         self.tokens_of = PromptTokens(processor, self.budget)

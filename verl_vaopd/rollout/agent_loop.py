@@ -134,8 +134,9 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
                     f"the prompt has {limit} tokens or more, data.max_prompt_length is {limit}: raise it above the "
                     "longest prompt or take the row out (prompts are never cut)"
                 )
-            if WRITTEN_BY in part.extra_fields:
-                kwargs[VERSION] = versions(part.extra_fields[WRITTEN_BY], len(part.response_ids))
+            written_by = part.extra_fields.pop(WRITTEN_BY, None)  # None: each step's rollouts are of one version
+            if written_by and not validate:
+                kwargs[VERSION] = versions(written_by, len(part.response_ids))
         await super()._agent_loop_postprocess(output, validate, **kwargs)
 
     def _compute_multi_modal_inputs(self, output, input_ids) -> dict:

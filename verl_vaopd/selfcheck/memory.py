@@ -7,11 +7,12 @@ import torch
 from transformers import AutoConfig
 
 from verl_vaopd.algorithm import default_chunk_size
+from verl_vaopd.model.by_hand import batch_of
 from verl_vaopd.planning.memory import RESERVE, Settings, phases
 from verl_vaopd.planning.recipe import model_shape
 from verl_vaopd.selfcheck.check import Check, at_most, not_checked
 from verl_vaopd.selfcheck.engines import actor, build_student
-from verl_vaopd.selfcheck.prompts import Prompts, batch_of
+from verl_vaopd.selfcheck.prompts import Prompts
 from verl_vaopd.settings.config import VAOPDConfig
 from verl_vaopd.settings.teacher import TeacherConfig
 from verl_vaopd.tiny.models import random_models

@@ -1,13 +1,12 @@
 """Random rollouts for the tiny models: one image, two images, none; three siblings each."""
 
 import torch
-import verl.utils.tensordict_utils as tu
-from tensordict import TensorDict
 from transformers import Qwen3VLConfig
 
 from verl_vaopd.model.vision import ImageInputs
 
 LENGTHS = (7, 1, 9)  # response tokens of the siblings
+BUDGET = 200  # tokens of a micro-batch
 
 
 class Prompts:
@@ -38,21 +37,3 @@ class Prompts:
         for h, w in grids:
             parts.append(torch.tensor(start + [self.config.image_token_id] * (h * w // merged) + end))
         return torch.cat([*parts, self._text(4)])
-
-
-def nested(rows) -> torch.Tensor:
-    return torch.nested.as_nested_tensor(list(rows), layout=torch.jagged)
-
-
-def batch_of(rows, columns: dict, budget: int = 200) -> TensorDict:
-    """What an engine takes: the rows and, per response token, the columns; ``budget``: tokens of a micro-batch."""
-    data = tu.get_tensordict(
-        {
-            "uid": [uid for uid, _, _ in rows],
-            "input_ids": nested(ids for _, ids, _ in rows),
-            "response_mask": nested(torch.ones(length, dtype=torch.long) for _, _, length in rows),
-            **{name: nested(values) for name, values in columns.items()},
-        }
-    )
-    tu.assign_non_tensor(data, max_token_len_per_gpu=budget, use_dynamic_bsz=True)
-    return data

@@ -12,9 +12,10 @@ from transformers import AutoConfig
 
 from verl_vaopd.methods import Step, method_names, method_of
 from verl_vaopd.methods.interface.checked import checked
+from verl_vaopd.model.by_hand import batch_of, nested
 from verl_vaopd.selfcheck.check import FAILED, OK, Check, at_most, guarded, not_checked
 from verl_vaopd.selfcheck.engines import actor, build_student, build_teacher
-from verl_vaopd.selfcheck.prompts import Prompts, batch_of, nested
+from verl_vaopd.selfcheck.prompts import BUDGET, Prompts
 from verl_vaopd.settings.config import VAOPDConfig
 from verl_vaopd.settings.teacher import TeacherConfig
 from verl_vaopd.tiny.tokenizer import make_tokenizer
@@ -51,7 +52,7 @@ class Bench:
         teacher.method, teacher.vision, teacher.degraded = method, vision, degraded
         teacher.vocab_size, teacher.chunk_size = self.vocab_size, None
         with teacher.eval_mode():
-            output = teacher.infer_batch(batch_of(self.prompts.rows, {}))["model_output"]
+            output = teacher.infer_batch(batch_of(self.prompts.rows, {}, BUDGET))["model_output"]
         return {name: list(values.cpu().unbind()) for name, values in output.items()}
 
     def step(self, config: VAOPDConfig, teacher) -> tuple[float, float]:
@@ -81,7 +82,7 @@ class Bench:
         engine.vision, engine.second_view = prompts.original, prompts.degraded if engine.views == 2 else {}
         with engine.train_mode():
             engine.optimizer_zero_grad()
-            output = engine.forward_backward_batch(batch_of(prompts.rows, columns), None)
+            output = engine.forward_backward_batch(batch_of(prompts.rows, columns, BUDGET), None)
             norm = engine.optimizer_step()
         return float(sum(output["loss"])), float(norm)
 

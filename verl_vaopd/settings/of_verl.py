@@ -175,12 +175,13 @@ REFUSED = {
 }
 """Why nothing follows a setting."""
 
-PARTIAL_ROLLOUTS = (
-    "trainer.v1.colocate_async.num_warmup_batches",
-    "trainer.v1.sampler.max_off_policy_strategy",
-    "trainer.v1.sampler.max_off_policy_threshold",
-)
-"""Used under ``trainer.v1.trainer_mode=colocate_async`` alone."""
+ONE_MODES = {
+    "trainer.v1.colocate_async.num_warmup_batches": "colocate_async",
+    "trainer.v1.sampler.max_off_policy_strategy": "colocate_async",
+    "trainer.v1.sampler.max_off_policy_threshold": "colocate_async",
+    "trainer.v1.sampler.sync_refill_failed_groups": "sync",
+}
+"""Settings that are used, under one ``trainer.v1.trainer_mode`` alone."""
 
 
 def kind_of(name: str) -> str | None:
@@ -221,5 +222,6 @@ def refuse_unread(config: DictConfig, host: DictConfig) -> None:
             raise ValueError(f"{name}={value!r}: verl has no such setting; take it out, or correct its name")
         if kind_of(name) == "refused":
             raise ValueError(f"{name}={value!r}: nothing here follows it; take it out: {REFUSED[_longest(name)[0]]}")
-        if name in PARTIAL_ROLLOUTS and config.trainer.v1.trainer_mode == "sync":
-            raise ValueError(f"{name}={value!r}: nothing follows it under trainer.v1.trainer_mode=sync; take it out")
+        mode = config.trainer.v1.trainer_mode
+        if ONE_MODES.get(name, mode) != mode:
+            raise ValueError(f"{name}={value!r}: nothing follows it under trainer.v1.trainer_mode={mode}; take it out")

@@ -5,7 +5,6 @@ import tempfile
 
 import torch
 import torch.distributed as dist
-import verl.utils.tensordict_utils as tu
 from verl.trainer.config import CheckpointConfig
 from verl.workers.config import (
     ActorConfig,
@@ -17,6 +16,7 @@ from verl.workers.config import (
 
 from verl_vaopd.methods import Step, method_of
 from verl_vaopd.methods.interface.checked import checked
+from verl_vaopd.model.by_hand import batch_of, nested
 from verl_vaopd.settings.config import VAOPDConfig
 from verl_vaopd.student.frozen import part_of
 from verl_vaopd.study.objective import Parted
@@ -75,10 +75,6 @@ def build_teacher(config: VAOPDConfig) -> TeacherEngine:
     return teacher
 
 
-def nested(rows) -> torch.Tensor:
-    return torch.nested.as_nested_tensor(list(rows), layout=torch.jagged)
-
-
 class Pair:
     """A student that learns from a teacher by a method. rows: (uid, ids, response length), siblings together."""
 
@@ -124,7 +120,7 @@ class Pair:
         teacher, lengths = self.teacher, [length for _, _, length in rows]
         teacher.vision, teacher.degraded = original, degraded
         with teacher.eval_mode():
-            scores = teacher.infer_batch(self.batch(rows, {}))["model_output"]
+            scores = teacher.infer_batch(batch_of(rows, {}, BUDGET))["model_output"]
         mask = pad_rows(nested(torch.ones(length, dtype=torch.long) for length in lengths)).bool()
         columns = {name: pad_rows(scores[name]) for name in self.method.reads}
         ids = [f"{uid}/".encode() + row.numpy().tobytes() for uid, row, _ in rows]
@@ -137,20 +133,7 @@ class Pair:
         student["visual"] = [visual_tokens(row[-length:]).float() for _, row, length in rows]
         student["rollout_log_probs"] = [torch.zeros(length) for length in lengths]
         student["teacher_hidden"] = list(scores["teacher_hidden"].unbind())
-        return self.batch(rows, student), weighed.metrics
-
-    @staticmethod
-    def batch(rows, columns):
-        data = tu.get_tensordict(
-            {
-                "uid": [uid for uid, _, _ in rows],
-                "input_ids": nested(ids for _, ids, _ in rows),
-                "response_mask": nested(torch.ones(length, dtype=torch.long) for _, _, length in rows),
-                **{name: nested(values) for name, values in columns.items()},
-            }
-        )
-        tu.assign_non_tensor(data, max_token_len_per_gpu=BUDGET, use_dynamic_bsz=True)
-        return data
+        return batch_of(rows, student, BUDGET), weighed.metrics
 
     def norms(self) -> dict[str, float]:
         """Of the gradients of the vision tower (with what joins it) and of the language model; what is trained."""

@@ -18,8 +18,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="verl-vaopd tiny",
-        description="Make the tiny Qwen3-VL teacher and student and their synthetic data: about two minutes on two "
-        "cores, once. A second call finds them and returns.",
+        description="Make the tiny Qwen3-VL teacher and student and their synthetic data, once: about two minutes on "
+        "two cores for the figures, several times that for the other tasks. A second call finds them and returns.",
     )
     tasks = "; ".join(f"{task.name}: {task.about}" for task in TASKS.values())
     parser.add_argument("--task", choices=TASKS, default="figures", metavar="NAME", help=f"{tasks} (default figures)")

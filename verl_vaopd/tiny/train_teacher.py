@@ -59,6 +59,15 @@ class Stage:
             print(f"{self.name}: step {step + 1}/{self.steps}, loss {loss.item():.3f}, {elapsed:.0f} s", flush=True)
 
 
+def vision_stage(model, width: int, classes: int, generator, settings: TeacherSettings, started: float):
+    """A throw-away linear head [width to classes], and the stage that trains it with the vision tower."""
+    head = torch.nn.Linear(width, classes)
+    torch.nn.init.normal_(head.weight, std=width**-0.5, generator=generator)
+    torch.nn.init.zeros_(head.bias)
+    parameters = [*model.model.visual.parameters(), *head.parameters()]
+    return head, Stage("vision", parameters, settings.vision_steps, settings.vision_lr, settings, started)
+
+
 def train_teacher(processor, seed: int, settings: TeacherSettings | None = None):
     """Draw figures, train both stages, print progress.
 
@@ -86,11 +95,7 @@ def learn_to_see(model, patches, labels, generator, settings: TeacherSettings, s
     """Stage one: the linear head must name tens and ones of both labels from the visual tokens."""
     digits = torch.stack([labels // 10, labels % 10], dim=-1).flatten(1)  # [pool, 4]
     width = VISUAL_TOKENS * model.config.text_config.hidden_size
-    head = torch.nn.Linear(width, 4 * 10)
-    torch.nn.init.normal_(head.weight, std=width**-0.5, generator=generator)
-    torch.nn.init.zeros_(head.bias)
-    parameters = [*model.model.visual.parameters(), *head.parameters()]
-    stage = Stage("vision", parameters, settings.vision_steps, settings.vision_lr, settings, started)
+    head, stage = vision_stage(model, width, 4 * 10, generator, settings, started)
     for step in range(settings.vision_steps):
         rows = torch.randint(len(patches), (settings.vision_batch,), generator=generator)
         tokens, _ = see(model.model.visual, patches[rows])

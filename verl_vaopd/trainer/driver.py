@@ -56,6 +56,7 @@ class Driver(Validation, Profiling, TrainingStep):
         self.objective = self.method.objective(actor, config.actor_rollout_ref.rollout.temperature)
         self.mini_batches = config.data.train_batch_size // config.actor_rollout_ref.actor.ppo_mini_batch_size
         self._in_training = False
+        self.asked = 0, 0  # a step, and for how many prompts it has asked
         self.stopped = False
         self._validation_va: dict[str, float] = {}
         # The host looks for finished rollouts every 2 s, which on small models is longer than the generation.

@@ -5,7 +5,6 @@ what a step of this package does differently then.
 """
 
 import transfer_queue as tq
-from tensordict import NonTensorStack, TensorDict
 from torch import Tensor
 from transfer_queue import KVBatchMeta
 
@@ -27,14 +26,6 @@ class PartialRollouts:
         return self.llm_server_manager.get_client(client_cls=PartialRolloutClient)
 
     # ------------------------------------------------------------------ prompts
-
-    def _next_train_batch(self, num_prompts: int | None = None) -> TensorDict:
-        """Differs from a synchronous step's in that a step may ask several times: ids go on counting."""
-        batch = super()._next_train_batch(num_prompts)
-        step, place = self._last_id if self._last_id[0] == self.global_steps else (self.global_steps, 0)
-        batch["uid"] = NonTensorStack.from_list([f"{step:08d}.{place + row:06d}" for row in range(len(batch))])
-        self._last_id = (step, place + len(batch))
-        return batch
 
     def prepare_step(self) -> dict:
         """Differs from the host's in that no prompt is begun that no step is left for."""
@@ -83,7 +74,6 @@ class PartialRollouts:
 
     def _load_checkpoint(self):
         """After the host's, which restores what was in TransferQueue: drop the rollouts of the step that was saved."""
-        self._last_id = (0, 0)
         super()._load_checkpoint()
         prompts = _prompts()
         held = {TRAIN: [], VIEWS: [], **tq.kv_list()}

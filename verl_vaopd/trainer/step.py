@@ -36,13 +36,15 @@ class TrainingStep:
     """The step of a method, as a part of a trainer of verl: what the host's PPO step is replaced by."""
 
     def _next_train_batch(self, num_prompts: int | None = None) -> TensorDict:
-        """Differs from the host's in the prompts' ids, which are random there: here step and place in the batch.
+        """Differs from the host's in the prompts' ids, which are random there: here the step, and a place among all
+        that it asks for.
 
         Seeds and the order of rows hang on them, so a step that is done again is the same.
         """
         batch = super()._next_train_batch(num_prompts)
-        uids = [f"{self.global_steps:08d}.{place:06d}" for place in range(len(batch))]
-        batch["uid"] = NonTensorStack.from_list(uids)
+        step, place = self.asked if self.asked[0] == self.global_steps else (self.global_steps, 0)
+        self.asked = step, place + len(batch)
+        batch["uid"] = NonTensorStack.from_list([f"{step:08d}.{place + row:06d}" for row in range(len(batch))])
         return batch
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:

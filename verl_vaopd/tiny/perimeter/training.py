@@ -16,7 +16,7 @@ from verl_vaopd.tiny.accuracy import chat_prompt
 from verl_vaopd.tiny.figure_batch import figure_positions, read_aloud, see, to_patches
 from verl_vaopd.tiny.models import make_config, make_model
 from verl_vaopd.tiny.processor import MERGE_SIZE
-from verl_vaopd.tiny.train_teacher import Stage, TeacherSettings
+from verl_vaopd.tiny.train_teacher import Stage, TeacherSettings, vision_stage
 
 ROUND = 64  # tokens: conversations are padded to few different widths
 
@@ -53,11 +53,7 @@ def train_teacher(processor, seed: int, settings: PerimeterSettings = PerimeterS
 def learn_to_see(model, patches: Tensor, cells: Tensor, generator, settings, started: float) -> None:
     """Stage one: a throw-away linear head must name from each visual token the number in its square, and its side."""
     width, classes = model.config.text_config.hidden_size, [LABELS.stop, len(NAMES) + 1]
-    head = torch.nn.Linear(width, sum(classes))
-    torch.nn.init.normal_(head.weight, std=width**-0.5, generator=generator)
-    torch.nn.init.zeros_(head.bias)
-    parameters = [*model.model.visual.parameters(), *head.parameters()]
-    stage = Stage("vision", parameters, settings.vision_steps, settings.vision_lr, settings, started)
+    head, stage = vision_stage(model, width, sum(classes), generator, settings, started)
     for step in range(settings.vision_steps):
         rows = torch.randint(len(patches), (settings.vision_batch,), generator=generator)
         tokens, _ = see(model.model.visual, patches[rows])
