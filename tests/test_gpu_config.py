@@ -10,7 +10,7 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from tests.stack import ROOT, run, tiny_folder
+from tests.stack import ROOT
 from tests.test_recipes import GPU_RECIPES, composed
 from verl_vaopd.doctor.environment import pins
 from verl_vaopd.platform.environment import NOT_COMPILED
@@ -113,24 +113,3 @@ def test_variables_reach_a_worker(tmp_path):
     assert worker["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
     assert worker["PATH"].split(":")[0] == os.path.dirname(sys.executable)
     assert worker["GLOO_SOCKET_IFNAME"] == "lo"
-
-
-@pytest.mark.stack
-def test_a_bare_environment_with_a_long_tmpdir(tmp_path):
-    """As in a Slurm job: nothing but PATH, and a TMPDIR under which no socket of Ray's would fit. One step."""
-    temporary = tmp_path / "t".rjust(60 - len(str(tmp_path)) - 1, "t")
-    temporary.mkdir()
-    variables = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "TMPDIR": str(temporary),
-        "VAOPD_VENV": sys.prefix,
-        "VAOPD_TINY_DIR": str(tiny_folder()),
-        "RUN_DIR": str(tmp_path / "high_weight=0.4, {run}"),
-    }
-    assert len(str(temporary)) >= 60
-    short = ("trainer.total_training_steps=1", "trainer.val_before_train=false", "trainer.test_freq=-1")
-    bare = ["env", "-i", *(f"{name}={value}" for name, value in variables.items())]
-    ended = run(*bare, "bash", "recipes/vaopd_tiny_cpu.sh", *short, "trainer.save_freq=-1")
-    assert ended.returncode == 0, ended.stdout[-3000:]
-    assert (tmp_path / "high_weight=0.4, {run}" / "summary.json").exists()

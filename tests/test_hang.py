@@ -12,7 +12,7 @@ from tests.stack import mixed_rows
 from tests.test_kills import Run
 from tests.test_stack import stack_processes, train_command
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.long]
 
 STEPS = 200
 PARTS = {  # title of its process
@@ -31,7 +31,7 @@ PARTS = {  # title of its process
     "parts",
     [
         pytest.param(["student and teacher"], id="one"),
-        pytest.param([part for part in PARTS if part != "student and teacher"], id="others", marks=pytest.mark.long),
+        pytest.param([part for part in PARTS if part != "student and teacher"], id="others"),
     ],
 )
 def test_a_run_whose_parts_are_stopped_is_named_and_goes_on(parts, tmp_path, request):

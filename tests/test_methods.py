@@ -149,6 +149,7 @@ def test_a_method_from_outside_the_package(folder, outside):
         torch.testing.assert_close(merged[name], wanted, rtol=0, atol=1e-6)
 
 
+@pytest.mark.long
 def test_gkd_with_groups_of_visual_advantage_and_a_reward(folder):
     """Divergence, weights of VA-OPD and GRPO's term in one backward, through the whole stack; the tower frozen."""
     result = run(

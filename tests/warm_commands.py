@@ -39,7 +39,9 @@ def environment(folder: Path) -> Iterator[Path]:
     (folder / "bin").mkdir(parents=True)
     for file in Path(sys.prefix).glob(".vaopd-*"):
         shutil.copy(file, folder)
-    (folder / "bin/python").symlink_to(sys.executable)
+    python = folder / "bin/python"  # no link to this environment's: it would be one of no environment
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
     client = folder / "bin/verl-vaopd"
     client.write_text(CLIENT.format(python=sys.executable, path=path))
     client.chmod(0o755)

@@ -6,7 +6,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from verl_vaopd.serving.server import SERVED_NAME, die_with_parent, free_port, served_models, server_command, stop
+from verl_vaopd.platform.child import die_with_parent
+from verl_vaopd.serving.server import SERVED_NAME, free_port, served_models, server_command, stop
 
 JUDGE_CONTEXT = 16384  # the toolkit shows the judge long examples
 

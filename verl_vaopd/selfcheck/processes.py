@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
+from verl_vaopd.platform.child import die_with_parent
 from verl_vaopd.selfcheck.check import FAILED, Check
-from verl_vaopd.serving.server import die_with_parent
 
 PATIENCE_S = 600
 

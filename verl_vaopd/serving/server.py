@@ -1,10 +1,8 @@
 """One vLLM server on a checkpoint, or one that is running already."""
 
-import ctypes
 import importlib.util
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +16,7 @@ import openai
 from tqdm import tqdm
 
 from verl_vaopd.model.safe_weights import require_safetensors
+from verl_vaopd.platform.child import die_with_parent
 from verl_vaopd.platform.environment import NOT_COMPILED, put_environment_first
 from verl_vaopd.platform.loopback import LOOPBACK
 from verl_vaopd.serving import EvaluationError
@@ -25,11 +24,6 @@ from verl_vaopd.serving import EvaluationError
 LONGEST = 32768
 """Prompt and answer, tokens: the images of one MMMU question may take half of it."""
 SERVED_NAME = "student"
-
-
-def die_with_parent() -> None:
-    """In a child before exec: end when the parent does, however it ends (Linux's PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def stop(process: subprocess.Popen) -> None:

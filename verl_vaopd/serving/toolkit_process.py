@@ -6,8 +6,9 @@ import re
 import subprocess
 from pathlib import Path
 
+from verl_vaopd.platform.child import die_with_parent
 from verl_vaopd.serving import EvaluationError
-from verl_vaopd.serving.server import die_with_parent, stop
+from verl_vaopd.serving.server import stop
 
 PROGRAM = Path(__file__).with_name("toolkit.py")
 SETUP = "bash scripts/setup.sh --eval"

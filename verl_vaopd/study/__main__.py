@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from verl_vaopd.platform.child import die_with_parent
 from verl_vaopd.runlog.time_left import duration
-from verl_vaopd.serving.server import die_with_parent
 from verl_vaopd.study.arms import ARMS, Cell, Run
 
 DONE = "summary.json"
