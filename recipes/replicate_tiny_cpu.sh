@@ -1,19 +1,23 @@
 #!/usr/bin/env bash
 # The paper's comparisons on tiny models: the methods of Table 1, the masking experiment (Section 2.2), the ablation
-# (Section 4.4) and the distribution score, each over several seeds; then the table and all figures.
+# (Section 4.4) and the distribution score, each over several seeds; then the table and all figures. Or, of the same form, what
+# older tokens do: steps that wait for their longest answer against partial rollouts.
 #
 # Reproduces: the questions, not the figures, of the paper; the setting is that of recipes/vaopd_tiny_cpu.sh, untouched.
 # Runs on:    any Linux machine with 2 cores and 16 GB of memory; no GPU is used.
 # Time:       13 runs a seed, about an hour on 2 cores with --parallel 2; it shows what is left after each.
 #
-#   bash recipes/replicate_tiny_cpu.sh [--seeds N] [--parallel N] [--dry-run] [--restarts N] [hydra overrides]
+#   bash recipes/replicate_tiny_cpu.sh [--runs paper|staleness] [--seeds N] [--parallel N] [--dry-run] [--restarts N]
+#                                      [hydra overrides]
 #
+#   --runs NAME       paper (default); or staleness: Standard OPD and VA-OPD, each with docs/partial_rollouts.md's modes, on
+#                     the perimeter task, whose answers have a heavy tail of lengths
 #   --seeds N         seeds 1 to N of data order and sampling, default 5; all runs of a seed come before the next seed's
 #   --parallel N      runs at a time, default 1; each keeps one core busy and takes 7 GB of memory
 #   --dry-run         print the commands, run nothing
 #   --restarts N      for every run, as are the overrides: start it again from its last checkpoint when it fails
 #
-#   REPLICATION_DIR   default outputs/replicate_tiny_cpu; runs that are finished there are not done again, one that was
+#   REPLICATION_DIR   default outputs/replicate_tiny_cpu (outputs/staleness_tiny_cpu); runs that are finished there are not done again, one that was
 #                     stopped goes on from its last checkpoint
 #   VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV as in recipes/vaopd_tiny_cpu.sh
 set -euo pipefail
@@ -21,7 +25,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/shared.sh"
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
 
-RUNS=( # name, recipe under table1/, what it differs in
+PAPER=( # name, recipe under table1/, what it differs in
   "base base"
   "cot_sft cot_sft"
   "offpolicy_kd offpolicy_kd"
@@ -36,10 +40,25 @@ RUNS=( # name, recipe under table1/, what it differs in
   "vaopd vaopd"
   "vaopd_distribution vaopd vaopd.score=distribution"
 )
+PARTIAL="trainer.v1.trainer_mode=colocate_async trainer.v1.colocate_async.num_warmup_batches"
+BOUND="trainer.v1.sampler.max_off_policy_threshold"
+STALENESS=(
+  "opd opd"
+  "opd_partial_2_4 opd $PARTIAL=2 $BOUND=4"
+  "vaopd vaopd"
+  "vaopd_partial_2_4 vaopd $PARTIAL=2 $BOUND=4"
+  "opd_partial_1_2 opd $PARTIAL=1 $BOUND=2"
+  "vaopd_partial_1_2 vaopd $PARTIAL=1 $BOUND=2"
+)
 
-seeds=5 parallel=1 dry_run="" overrides=()
+runs=paper seeds=5 parallel=1 dry_run="" overrides=()
 while [[ $# -gt 0 ]]; do
   case "$1" in
+    --runs)
+      [[ "${2:-}" == paper || "${2:-}" == staleness ]] || refuse "--runs wants paper or staleness, got '${2:-}'"
+      runs="$2"
+      shift
+      ;;
     --seeds | --parallel)
       [[ "${2:-}" =~ ^[1-9][0-9]*$ ]] || refuse "$1 wants a number, 1 or more, got '${2:-}'"
       declare "${1#--}=$2"
@@ -48,13 +67,19 @@ while [[ $# -gt 0 ]]; do
     --dry-run) dry_run=yes ;;
     --restarts) overrides+=("$1" "${2:-}") && shift ;;
     --restarts=*) overrides+=("$1") ;;
-    -*) refuse "unknown option $1: there are --seeds N, --parallel N, --dry-run, --restarts N and --help" ;;
+    -*) refuse "unknown option $1: there are --runs NAME, --seeds N, --parallel N, --dry-run, --restarts N and --help" ;;
     *) overrides+=("$1") ;;
   esac
   shift
 done
 
-folder="$(realpath -m "${REPLICATION_DIR:-outputs/replicate_tiny_cpu}")"
+if [[ "$runs" == paper ]]; then
+  RUNS=("${PAPER[@]}") folder=replicate_tiny_cpu
+else
+  RUNS=("${STALENESS[@]}") folder=staleness_tiny_cpu
+  export TASK="${TASK:-perimeter}"
+fi
+folder="$(realpath -m "${REPLICATION_DIR:-outputs/$folder}")"
 say() { printf '%s  replicate: %s\n' "$(date +%T)" "$*"; }
 started=$SECONDS number=0 running=0 done_now=0 total=$((seeds * ${#RUNS[@]})) run_dirs=()
 

@@ -159,6 +159,21 @@ def test_replication_has_every_method_and_experiment_of_the_report(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_staleness_is_compared_by_method_and_mode(tmp_path):
+    recipe = ("bash", "recipes/replicate_tiny_cpu.sh", "--runs")
+    shown = run(*recipe, "staleness", "--dry-run", "--seeds", "1", REPLICATION_DIR=str(tmp_path))
+    assert shown.returncode == 0
+    labels = []
+    for line in shown.stdout.splitlines():
+        _, _, _, recipe_of, *overrides = shlex.split(line)
+        config = composed(recipe_of.removeprefix("recipes/").removesuffix(".sh"), *overrides)
+        labels.append(label_of(OmegaConf.to_container(config, resolve=True)))
+    modes = ("", ", partial rollouts 2/4", ", partial rollouts 1/2")
+    assert sorted(labels) == sorted((name + mode, "method") for name in ("Standard OPD", "VA-OPD") for mode in modes)
+    refused = run(*recipe, "others")
+    assert refused.returncode == 2 and "--runs wants paper or staleness, got 'others'" in refused.stdout
+
+
 @pytest.fixture
 def replication(tmp_path):
     """The script beside recipes that only wait for SIGTERM, and save on it as a run does."""

@@ -279,3 +279,22 @@ def test_a_validation_repeated_after_a_resume_counts_once(tmp_path):
     RunLog(str(run)).metrics({"step": 80, "val/accuracy": 0.99})
     read = read_run(run)
     assert read.columns["step"].tolist() == [0, 20, 40, 60, 80] and read.columns["accuracy"][-1] == 0.99
+
+
+def test_partial_rollouts_are_a_run_of_their_own_with_the_share_of_older_tokens(tmp_path, capsys):
+    waits = write_run(tmp_path / "waits", "vaopd.method=opd", seed=1)
+    ahead = write_run(tmp_path / "ahead", "vaopd.method=opd", "trainer.v1.trainer_mode=colocate_async", seed=1)
+    lines = [json.loads(line) for line in (ahead / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["step"]:
+            line["staleness/tokens"] = 0.4 if line["step"] % 2 else 0.2
+    (ahead / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert report.main([str(waits), str(ahead), "--output", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    table = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert table[0].endswith("| tokens of older weights |")
+    assert table[2].startswith("| Standard OPD |") and table[2].endswith("|  |")
+    assert table[3].startswith("| Standard OPD, partial rollouts 2/4 |") and table[3].endswith("| 30% |")
+    assert "partial rollouts 2/4" in (tmp_path / "out" / "efficiency.svg").read_text()
+    assert report.main([str(waits), "--output", str(tmp_path / "alone")]) == 0
+    assert "older" not in (tmp_path / "alone" / "table.md").read_text()

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
+from tests.diagnostics.written_runs import composed
 from verl_vaopd.diagnostics.labels import ORDER, label_of, order_of
 from verl_vaopd.diagnostics.statistics import cumulative_share, interval, paired, time_to_reach, top_share
 
@@ -66,6 +68,19 @@ def test_labels(changes, label, kind):
     vaopd |= {"gkd": {"beta": 0.5, "token_weights": "uniform"}, "mass": {"share": 0.9, "tokens": "highest"}}
     config = {"vaopd": vaopd | changes, "actor_rollout_ref": {"rollout": {"n": 4}}}
     assert label_of(config) == (label, kind)
+
+
+def test_what_is_trained_and_how_is_in_the_label():
+    """Else two such runs would be two seeds of one, or be refused as the same."""
+    config = OmegaConf.to_container(composed(), resolve=False)
+    config["vaopd"]["method"] = "opd"
+    assert label_of(config) == ("Standard OPD", "method")
+    config["trainer"]["v1"]["trainer_mode"] = "colocate_async"
+    assert label_of(config) == ("Standard OPD, partial rollouts 2/4", "method")
+    config["actor_rollout_ref"]["model"]["lora_rank"] = 8
+    config["vaopd"]["freeze"] = ["vision", "merger"]
+    expected = "Standard OPD, partial rollouts 2/4, LoRA 8, vision and merger frozen"
+    assert label_of(config) == (expected, "ablation")
 
 
 def test_order_of_labels():

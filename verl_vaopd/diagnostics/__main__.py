@@ -13,7 +13,7 @@ from verl_vaopd.diagnostics import ablations, dilution, efficiency, heat_map, he
 from verl_vaopd.diagnostics.drawing import STYLE
 from verl_vaopd.diagnostics.page import page
 from verl_vaopd.diagnostics.runs import MissingRuns, differences, group_runs, read_run
-from verl_vaopd.diagnostics.table import markdown, rows
+from verl_vaopd.diagnostics.table import head, markdown, rows
 
 FIGURES = (va_trajectory, heavy_tail, masking, ablations, efficiency, heat_map)
 OVER_SEEDS = "Lines: mean over seeds; bands: lowest to highest seed."
@@ -58,9 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     charts = [figure for figure in drawn if figure["name"] != heat_map.NAME]  # the page holds its tokens instead
     seeds = sorted({run.seed for run in runs})
     intro = f"{len(runs)} runs of {len(groups)} settings; seeds {', '.join(map(str, seeds))}."
-    (arguments.output / "table.md").write_text(markdown(table))
-    (arguments.output / "report.html").write_text(page(intro, table, charts, shown, notes))
-    print(f"\n{markdown(table)}\npage: {arguments.output / 'report.html'}")
+    text = markdown(table, head(groups))
+    (arguments.output / "table.md").write_text(text)
+    (arguments.output / "report.html").write_text(page(intro, table, charts, shown, notes, head(groups)))
+    print(f"\n{text}\npage: {arguments.output / 'report.html'}")
     return 0
 
 

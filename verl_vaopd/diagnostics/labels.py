@@ -17,8 +17,9 @@ def label_of(config: dict) -> tuple[str, str]:
     """Name and kind of a run, from its resolved config.
 
     Returns:
-        (label, kind): kind is ``masking`` (Section 2.2), ``ablation`` (Section 4.4 and sweeps) or ``method``. Runs that
-        differ in their seeds only have the same label. A method from outside the package is called by its class.
+        (label, kind): kind is ``masking`` (Section 2.2), ``ablation`` (Section 4.4, sweeps, what is trained) or
+        ``method``, with partial rollouts too. Runs that differ in their seeds only have the same label. A method from
+        outside the package is called by its class.
     """
     vaopd = config["vaopd"]
     method = vaopd["method"]
@@ -27,6 +28,7 @@ def label_of(config: dict) -> tuple[str, str]:
     else:
         label = method_class(method).label(vaopd)
         name, extras, kind = label.name, list(label.extras), label.kind
+    name += partial_rollouts(config)
     if kind:
         return name, kind
     if vaopd.get("reward_weight"):
@@ -35,7 +37,20 @@ def label_of(config: dict) -> tuple[str, str]:
         extras.append(vaopd["degradation"].replace("_", " "))
     if vaopd["degradation_ratio"] != 0.1:
         extras.append(f"ratio {vaopd['degradation_ratio']:g}")
-    rollouts = config["actor_rollout_ref"]["rollout"]["n"]
+    rollouts, model = config["actor_rollout_ref"]["rollout"]["n"], config["actor_rollout_ref"].get("model", {})
     if rollouts != 4:
         extras.append(f"K {rollouts}")
+    if model.get("lora_rank"):
+        extras.append(f"LoRA {model['lora_rank']}")
+    if vaopd.get("freeze"):
+        extras.append(f"{' and '.join(vaopd['freeze'])} frozen")
     return ", ".join([name, *extras]), "ablation" if extras else "method"
+
+
+def partial_rollouts(config: dict) -> str:
+    """What ``trainer_mode=colocate_async`` adds to a name: batches ahead and the bound on staleness."""
+    host = config.get("trainer", {}).get("v1", {})
+    if host.get("trainer_mode") != "colocate_async":
+        return ""
+    ahead, bound = host["colocate_async"]["num_warmup_batches"], host["sampler"]["max_off_policy_threshold"]
+    return f", partial rollouts {ahead:g}/{bound}"

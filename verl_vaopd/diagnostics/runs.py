@@ -29,7 +29,8 @@ class Run:
     """One run: its config, and its validations as columns.
 
     columns: name -> [validations]; ``step``, ``accuracy`` in [0, 1], ``hours`` of training (sampling, scoring and
-    updates; no start-up, validation or checkpoint), and where VA was scored ``va`` (nats) and ``top10_share``.
+    updates; no start-up, validation or checkpoint), where VA was scored ``va`` (nats) and ``top10_share``, and with
+    partial rollouts ``older``, the share of tokens of older weights so far.
     """
 
     path: Path
@@ -87,16 +88,21 @@ def read_run(path: Path) -> Run:
     config = yaml.safe_load((path / "config.yaml").read_text())
     if "mask_tokens" not in config.get("vaopd", {}):
         raise ValueError(f"{path}/config.yaml is of an earlier version: it has no vaopd.mask_tokens; run it again")
-    seconds, validations = 0.0, {}
+    seconds, older, validations = 0.0, {}, {}
     for record in read_records(path / "metrics.jsonl"):
         seconds += record.get("time/step", 0.0) - record.get("time/save_checkpoint", 0.0)
+        if "staleness/tokens" in record:
+            older[record["step"]] = record["staleness/tokens"]
         # A resumed run validates its first step again: the later one counts. What is not finite was written as null.
         if record.get("val/accuracy") is not None:
-            validations[record["step"]] = {"step": record["step"], "hours": seconds / 3600, **_measured(record)}
+            row = {"step": record["step"], "hours": seconds / 3600, **_measured(record)}
+            validations[record["step"]] = row | ({"older": float(np.mean([*older.values()]))} if older else {})
     if not validations:
         raise ValueError(f"{path} was never validated: set trainer.val_before_train=true or trainer.test_freq")
     rows = [validations[step] for step in sorted(validations)]
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0] if all(name in row for row in rows)}
+    if older:
+        columns["older"] = np.array([row.get("older", 0.0) for row in rows])  # none before the first step
     label, kind = label_of(config)
     return Run(path, config, label, kind, config["data"]["seed"], columns)
 

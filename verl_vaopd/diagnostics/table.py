@@ -12,10 +12,17 @@ HEAD = (
     "VA in the top 10%",
     "training time",
 )
+OLDER = "tokens of older weights"
+
+
+def head(groups: list[Group]) -> tuple[str, ...]:
+    """``HEAD``, and where a run had partial rollouts their share of tokens that were not of the current weights."""
+    return (*HEAD, OLDER) if any(group.final("older") for group in groups) else HEAD
 
 
 def rows(groups: list[Group]) -> list[tuple[str, ...]]:
-    """One row a group, under ``HEAD``: mean, standard error over seeds at the last validation; paired differences."""
+    """One row a group, under ``head``: mean, standard error over seeds at the last validation; paired differences."""
+    width = len(head(groups))
     baseline = next((group.final("accuracy") for group in groups if group.label == "Standard OPD"), {})
     table = []
     for group in groups:
@@ -37,7 +44,8 @@ def rows(groups: list[Group]) -> list[tuple[str, ...]]:
                 _mean(group.final("va"), "{:.3f}"),
                 _mean(group.final("top10_share"), "{:.1f}%", 100, error=False),
                 "" if not hours else f"{hours:.1f} h" if hours >= 2 else f"{60 * hours:.1f} min",
-            )
+                _mean(group.final("older"), "{:.0f}%", 100, error=False),
+            )[:width]
         )
     return table
 
