@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.stack import read_summary, records, run, tiny_folder
+from tests.test_kills import Run
 from tests.test_stack import interrupt_after, stack_processes, train_command
 
 pytestmark = pytest.mark.stack
@@ -102,3 +103,25 @@ def test_no_prompt_is_lost_or_doubled_in_200_steps(tmp_path):
     output, command = one_epoch(tmp_path, 200)
     assert run(*command, "vaopd.max_drift=1e-4", "trainer.save_freq=50").returncode == 0
     check_each_prompt_came_once(output, 200)
+
+
+@pytest.mark.long
+def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path, request):
+    """The vLLM engine is killed, then the driver, while answers are unfinished; ``--restarts`` does the rest."""
+    steps = 12
+    output, command = one_epoch(tmp_path, steps)
+    before = stack_processes()
+    killed = Run([*command, "trainer.save_freq=2", "--restarts", "2"], output)
+    request.addfinalizer(killed.kill)
+    for title, after in ((r"VLLM::EngineCore", 3), (r"ray::(VAOPD)?TaskRunner", 7)):
+        shown = f"step {after}/{steps}  loss"
+        killed.wait_until(
+            lambda shown=shown: killed.progress.exists() and shown in killed.progress.read_text(), 900, shown
+        )
+        said, victim = len(killed.said()), killed.find(title)
+        victim.kill()
+        killed.wait_until(lambda said=said: "starting again" in killed.said()[said:], 120, "end of the run")
+    assert killed.process.wait(timeout=1200) == 0, killed.said()[-3000:]
+    assert [line for line in killed.progress.read_text().splitlines() if f"training from step 3 to {steps}" in line]
+    check_each_prompt_came_once(output, steps)
+    assert not stack_processes() - before

@@ -17,7 +17,7 @@ def ask(monkeypatch):
     """``ask(pieces, **sampling_params)``: the answer that vLLM gives in pieces (version, tokens, stop reason), and what
     it was asked each time."""
 
-    def answer(pieces, **sampling_params):
+    def answer(pieces, changed=lambda ids: ids, **sampling_params):
         asked, waiting = [], list(pieces)
 
         async def piece(self, request_id, *, prompt_ids, sampling_params, **_):
@@ -27,7 +27,7 @@ def ask(monkeypatch):
                 token_ids=tokens,
                 log_probs=[-float(token) for token in tokens],
                 stop_reason=reason,
-                extra_fields={"global_steps": version, RAN: list(prompt_ids)},
+                extra_fields={"global_steps": version, RAN: changed(list(prompt_ids))},
             )
 
         async def no_pause(_):
@@ -65,6 +65,14 @@ def test_what_is_written_at_once_is_of_one_version(ask):
 def test_a_rollout_that_is_interrupted_before_its_first_token(ask):
     output, _ = ask([(2, [], "aborted"), (3, [7], "completed")])
     assert output.extra_fields[WRITTEN_BY] == [(2, 0), (3, 1)] and output.extra_fields[RAN] == [1, 2]
+
+
+def test_an_answer_that_is_changed_before_it_goes_on_is_refused(ask):
+    """As a processor may that merges tokens over prompt and answer."""
+    pieces = [(4, [7, 8, 8], "aborted"), (5, [5], "completed")]
+    ask(pieces)
+    with pytest.raises(RuntimeError, match="trainer_mode=sync"):
+        ask(pieces, changed=lambda ids: [id for at, id in enumerate(ids) if not at or ids[at - 1] != id])
 
 
 def test_tokens_past_the_limit_are_not_counted():

@@ -104,6 +104,7 @@ def test_wrong_settings_are_refused_by_name(override, says):
         ("actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=fp16", "fp16"),
         ("actor_rollout_ref.actor.strategy=fsdp", "strategy='fsdp'"),
         ("actor_rollout_ref.rollout.logprobs_mode=processed_logprobs", "raw_logprobs"),
+        ("actor_rollout_ref.rollout.full_determinism=true", "full_determinism=True.*vaopd.seed_rollouts=true"),
         ("data.filter_overlong_prompts=true", "filter_overlong_prompts"),
         ("data.val_batch_size=8", "val_batch_size=8"),
         ("trainer.resume_mode=resume_path", "trainer.resume_from_path=None: must be the folder global_step_N"),

@@ -43,12 +43,8 @@ def _data(config) -> Iterator[Refusal]:
         data.val_batch_size,
         "null: validation is one batch, over which its VA is taken",
     )
-    yield (
-        data.filter_overlong_prompts,
-        "data.filter_overlong_prompts",
-        True,
-        "false: no row is dropped silently",
-    )
+    name = "data.filter_overlong_prompts"
+    yield data.filter_overlong_prompts, name, True, "false: no row is dropped silently"
 
 
 def _is_pixel_budget(budget: dict) -> bool:
@@ -114,18 +110,10 @@ def _student(config) -> Iterator[Refusal]:
     actor, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.model
     dtype = actor.fsdp_config.mixed_precision.param_dtype
     yield actor.strategy != "fsdp2", f"{ACTOR}.strategy", actor.strategy, "'fsdp2'"
-    yield (
-        not model.use_remove_padding,
-        "actor_rollout_ref.model.use_remove_padding",
-        False,
-        "true: rows are always packed",
-    )
-    yield (
-        dtype not in ("bf16", "fp32"),
-        f"{ACTOR}.fsdp_config.mixed_precision.param_dtype",
-        dtype,
-        "'bf16' or 'fp32'",
-    )
+    name = "actor_rollout_ref.model.use_remove_padding"
+    yield not model.use_remove_padding, name, False, "true: rows are always packed"
+    name = f"{ACTOR}.fsdp_config.mixed_precision.param_dtype"
+    yield dtype not in ("bf16", "fp32"), name, dtype, "'bf16' or 'fp32'"
     yield (
         model.lora_rank > MAX_ADAPTER_RANK and not model.lora.merge,
         "actor_rollout_ref.model.lora_rank",
@@ -147,6 +135,12 @@ def _rollout(config) -> Iterator[Refusal]:
     rollout = config.actor_rollout_ref.rollout
     yield rollout.name != "vllm", f"{ROLLOUT}.name", rollout.name, "'vllm'"
     yield rollout.temperature <= 0, f"{ROLLOUT}.temperature", rollout.temperature, "a positive number"
+    yield (
+        rollout.full_determinism,
+        f"{ROLLOUT}.full_determinism",
+        True,
+        "false: all rollouts would be one request's; vaopd.seed_rollouts=true gives each a seed of its own",
+    )
     yield (
         not rollout.calculate_log_probs,
         f"{ROLLOUT}.calculate_log_probs",

@@ -15,9 +15,10 @@ VERSION = "weight_version"
 
 @dataclass
 class Pieces:
-    """What is written of a rollout: (version, tokens) of each piece; and the prompt that vLLM ran before them."""
+    """What is written of a rollout: (version, tokens) of each piece; its tokens; the prompt that vLLM ran first."""
 
     written_by: list[tuple[int, int]] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
     prompt: list[int] | None = None
 
 
@@ -32,15 +33,25 @@ class CountedPieces(LLMServerClient):
         """One piece, to the end of the answer or to the next interruption.
 
         A seeded rollout (``vaopd.seed_rollouts``) goes on with another seed: vLLM would draw the same numbers again.
+
+        Raises:
+            RuntimeError: vLLM went on from other tokens than those that it had written.
         """
         pieces = self.pieces.setdefault(request_id, Pieces())
-        before = sum(tokens for _, tokens in pieces.written_by)
+        before = len(pieces.tokens)
         if "seed" in sampling_params:
             sampling_params = {**sampling_params, "seed": (sampling_params["seed"] + before) & 0x7FFFFFFF}
         output = await super().generate(request_id, sampling_params=sampling_params, **request)
         pieces.written_by.append((output.extra_fields["global_steps"], len(output.token_ids)))
-        if not before:  # later ones run what is written too
-            pieces.prompt = output.extra_fields[RAN]
+        ran = output.extra_fields[RAN]
+        if not before:
+            pieces.prompt = ran
+        elif ran is not None and ran != pieces.prompt + pieces.tokens:
+            raise RuntimeError(
+                "vLLM's processor changed an answer that it was given to go on with, so its tokens would not be those "
+                "that are trained on: use trainer.v1.trainer_mode=sync with this model"
+            )
+        pieces.tokens += output.token_ids
         return output
 
 
