@@ -19,6 +19,7 @@
 #   VAOPD_CACHE, VAOPD_DILUTION_DIR and VAOPD_VENV move the caches, the models and data, and the environment
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/shared.sh"
+refuse_to_print "many runs of tiny models, none of them a recipe's: plan another recipe"
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
 source scripts/venv.sh

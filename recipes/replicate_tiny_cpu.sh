@@ -22,6 +22,7 @@
 #   VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV as in recipes/vaopd_tiny_cpu.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/shared.sh"
+refuse_to_print "many runs: plan one of the recipes that it calls (--dry-run names them)"
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
 

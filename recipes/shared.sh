@@ -18,6 +18,9 @@ refuse() {
   exit 2
 }
 
+# refuse_to_print WHY: for recipes that have no one config to print (VAOPD_PRINT_ARGUMENTS, as `verl-vaopd plan` asks).
+refuse_to_print() { [[ -z "${VAOPD_PRINT_ARGUMENTS:-}" ]] || refuse "$1"; }
+
 # sort_arguments ARGUMENTS: into `dry_run`, `options` (of verl-vaopd train alone) and `overrides` (hydra's).
 # shellcheck disable=SC2034  # read by recipes
 sort_arguments() {

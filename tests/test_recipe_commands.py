@@ -10,6 +10,8 @@ from tests.stack import ROOT
 
 RECIPES = sorted(path.relative_to(ROOT) for path in (ROOT / "recipes").rglob("*.sh"))
 SHARED = {"shared.sh"}  # it has no user
+SOURCED = {*SHARED, "gpu.sh", "method.sh"}
+MANY_RUNS = {"replicate_tiny_cpu.sh", "dilution_study.sh"}
 SETUP = """#!/usr/bin/env bash
 echo "setup $*" >>"$CALLS"
 [[ "$*" != *--check* ]] || exit "${UNFIT:-0}"
@@ -63,6 +65,19 @@ def test_help_prints_the_header_and_does_nothing(project, recipe, option):
     if recipe.name != "dilution_study.sh":  # whose runs are no recipe's
         assert "hydra overrides" in ended.stdout  # where the header is not the recipe's own, too
     assert not ended.stderr
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_a_recipe_that_is_asked_for_its_arguments_runs_nothing(project, recipe):
+    before = sorted(project.rglob("*"))
+    name = str(recipe.relative_to("recipes").with_suffix(""))
+    ended, calls = call(project, name, VAOPD_PRINT_ARGUMENTS="1")
+    assert not calls and sorted(project.rglob("*")) == before
+    if recipe.name in MANY_RUNS:
+        assert ended.returncode == 2 and not ended.stdout and "many runs" in ended.stderr
+    else:
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.splitlines()[:1] == ([] if recipe.name in SOURCED else ["--config-name"])
 
 
 def test_a_gpu_recipe_looks_at_the_machine_before_it_fetches_anything(project):
