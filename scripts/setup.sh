@@ -162,6 +162,8 @@ fi
 if [[ -n "$dev" ]]; then
   wanted+=(requirements/dev.txt)
 fi
+# Other pins, or another checkout, find their stamp gone and install again: an environment runs the code installed last.
+rm -f "$venv"/.vaopd-????????????????
 say "installing ${wanted[*]}, a few minutes; what the installer says: $log"
 by_stages "${installer[@]}" --no-deps "${wanted[@]/#/--requirement=}" ||
   failed "the packages could not be installed" \

@@ -182,6 +182,37 @@ def test_setup_shows_stages_and_keeps_the_rest_for_its_log(tmp_path, fails):
         assert " + torch==2.11.0" in log
 
 
+def test_setup_installs_again_what_another_checkout_or_other_pins_replaced(tmp_path):
+    for name, text in (("uv", UV.replace(" pip)", ' pip)\n    echo "$PWD" >>"$INSTALLED"')), ("df", DF)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    venv, installed = tmp_path / "venv", tmp_path / "installed"
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "VAOPD_VENV": str(venv), "PYTHON": sys.executable, "FAILS": ""}
+    one, other = tmp_path / "one", tmp_path / "other"
+    for checkout in (one, other):
+        shutil.copytree(ROOT / "requirements", checkout / "requirements")
+        (checkout / "scripts").mkdir()
+        for name in ("scripts/setup.sh", "scripts/venv.sh", "pyproject.toml"):
+            shutil.copy(ROOT / name, checkout / name)
+
+    def installs(checkout, *options) -> bool:
+        installed.write_text("")
+        command = ["bash", checkout / "scripts/setup.sh", *options]
+        subprocess.run(command, env={**env, "INSTALLED": str(installed)}, check=True, capture_output=True)
+        assert set(installed.read_text().split()) <= {str(checkout)}
+        return installed.read_text() != ""
+
+    assert installs(one, "--dev") and not installs(one, "--dev") and not installs(one)
+    assert installs(other) and not installs(other)  # the environment runs the other's code now
+    assert installs(one) and not installs(one)
+    pins = (one / "requirements/cpu.txt").read_text()
+    (one / "requirements/cpu.txt").write_text(pins + "# other pins\n")
+    assert installs(one)
+    (one / "requirements/cpu.txt").write_text(pins)
+    assert installs(one) and installs(one, "--dev") and not installs(one)
+    assert (venv / ".vaopd-kind").read_text().startswith("cpu 3.1")
+
+
 @pytest.mark.parametrize("pattern", [r"\]\(([^)]+)\)", r"`([^`\n]+)`", r"^(#+) ", r"^\| `([^`]+)`"])
 def test_the_chinese_readme_says_what_the_english_one_does(pattern):
     """The same links, code, headings and rows; each links to the other."""
