@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from verl_vaopd.tiny.cache import build_aside, fingerprint, read_manifest
+from verl_vaopd.tiny.cache import build_aside, check_replaced, fingerprint, read_manifest
 from verl_vaopd.tiny.tasks import TASKS
 
 
@@ -31,7 +31,12 @@ def main(argv: list[str] | None = None) -> int:
 
     task = TASKS[options.task]
     wanted = fingerprint(options.seed, trained=not options.random, task=task)
-    manifest = read_manifest(options.output, task)
+    try:
+        manifest = read_manifest(options.output, task)
+        check_replaced(options.output, wanted)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     if manifest is not None and manifest["fingerprint"] == wanted and not options.force:
         print(f"{options.output}: complete{_shown(manifest['measured'])}")
         return 0

@@ -30,11 +30,50 @@ def fingerprint(seed: int, trained: bool, task: Task = TASKS["figures"]) -> dict
 
 
 def read_manifest(folder: Path, task: Task = TASKS["figures"]) -> dict | None:
-    """The manifest of a complete folder; None if there is none or a file is missing."""
+    """The manifest of a complete folder; None if there is none or a file is missing.
+
+    Raises:
+        ValueError: a manifest that is damaged, or of something else.
+    """
+    manifest = _manifest(folder)
+    return manifest if all((folder / name).is_file() for name in task.files) else None
+
+
+def check_replaced(folder: Path, fingerprint: dict) -> None:
+    """Whether what is to be made may take the folder's place: models of the same task may, others cost minutes.
+
+    Raises:
+        ValueError: the folder holds models of another task, or trained ones where untrained ones are asked for; a
+            manifest that is damaged, or of something else.
+    """
+    manifest = _manifest(folder)
+    if manifest is None:
+        return
+    held, wanted = (_described(each) for each in (manifest["fingerprint"], fingerprint))
+    if held[1] != wanted[1] or held[0] == "trained" and wanted[0] != "trained":
+        raise ValueError(
+            f"{folder} holds {' '.join(held)}, not replaced by {' '.join(wanted)}: choose another --output "
+            "(recipes: VAOPD_TINY_DIR), or remove it"
+        )
+
+
+def _described(fingerprint: dict) -> tuple[str, str]:
+    kind = "trained" if fingerprint["trained"] else "untrained"
+    return kind, f"models of --task {fingerprint.get('task', 'figures')}"
+
+
+def _manifest(folder: Path) -> dict | None:
+    """Of a folder, complete or not; None if there is none."""
     path = folder / MANIFEST
-    if not path.is_file() or not all((folder / name).is_file() for name in task.files):
+    if not path.is_file():
         return None
-    return json.loads(path.read_text())
+    try:
+        manifest = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): remove {folder}, it is made anew") from error
+    if not isinstance(manifest, dict) or "measured" not in manifest or "trained" not in manifest.get("fingerprint", {}):
+        raise ValueError(f"{path} is no manifest of tiny models: choose another --output, or remove {folder}")
+    return manifest
 
 
 def build_aside(folder: Path, fingerprint: dict, make: Callable[[Path], dict]) -> dict:
