@@ -11,6 +11,7 @@ from matplotlib import rc_context
 
 from verl_vaopd.diagnostics import ablations, dilution, efficiency, heat_map, heavy_tail, masking, va_trajectory
 from verl_vaopd.diagnostics.drawing import STYLE
+from verl_vaopd.diagnostics.lengths import without_stopped
 from verl_vaopd.diagnostics.page import page
 from verl_vaopd.diagnostics.runs import MissingRuns, differences, group_runs, read_run
 from verl_vaopd.diagnostics.table import head, markdown, rows
@@ -38,10 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="where report.html and figures go")
     arguments = parser.parse_args(argv)
     try:
+        check_output(arguments.output)
         if dilution.is_study(arguments.runs):
             return report_study(arguments.runs, arguments.output)
         runs = [read_run(path) for path in arguments.runs]
-        groups = group_runs(runs)
+        groups, lengths = without_stopped(group_runs(runs))
+        runs = [run for group in groups for run in group.runs]
     except ValueError as error:
         print(f"verl-vaopd report: {error}", file=sys.stderr)
         return 2
@@ -54,20 +57,35 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"Not drawn against steps, since its seeds were never validated at the same one: {', '.join(apart)}."
         )
     notes.append(f"Made by: verl-vaopd report {shlex.join(str(path) for path in arguments.runs)}")
+    notes[:0] = lengths
     table = rows(groups)
     charts = [figure for figure in drawn if figure["name"] != heat_map.NAME]  # the page holds its tokens instead
     seeds = sorted({run.seed for run in runs})
     intro = f"{len(runs)} runs of {len(groups)} settings; seeds {', '.join(map(str, seeds))}."
-    text = markdown(table, head(groups))
+    text = markdown(table, head(groups)) + "".join(f"\n{note}\n" for note in lengths)
     (arguments.output / "table.md").write_text(text)
     (arguments.output / "report.html").write_text(page(intro, table, charts, shown, notes, head(groups)))
     print(f"\n{text}\npage: {arguments.output / 'report.html'}")
     return 0
 
 
+def check_output(output: Path) -> None:
+    """Raises:
+    ValueError: ``output`` is, or is below, a file.
+    """
+    for path in (output, *output.parents):
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"--output {output}: {path} is a file, name a folder")
+
+
 def report_study(paths: Sequence[Path], output: Path) -> int:
-    """Figures, table and page of runs of ``recipes/dilution_study.sh``. Returns 0."""
+    """Figures, table and page of runs of ``recipes/dilution_study.sh``. Returns 0.
+
+    Raises:
+        ValueError: a run that has not ended or is damaged, or runs that do not go together.
+    """
     runs = [dilution.read_study(path) for path in paths]
+    dilution.check_together(runs)
     drawn, notes = draw_all((dilution.Gain, dilution.Shares), runs, output)
     table = dilution.rows(runs)
     (output / "table.md").write_text(markdown(table, dilution.HEAD))

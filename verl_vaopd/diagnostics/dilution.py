@@ -4,7 +4,7 @@ A gain is the fall of the held-out negative log-likelihood of a visual token (te
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,17 +74,54 @@ class StudyRun:
         return sum(self.column(part)) / total if total else float("nan")
 
 
-def is_study(paths: Iterable[Path]) -> bool:
-    return all((path / SETTINGS).exists() for path in paths)
+def is_study(paths: Sequence[Path]) -> bool:
+    """Whether these are runs of the study.
+
+    Raises:
+        ValueError: some are, and some are not.
+    """
+    of_study = [(path / SETTINGS).exists() for path in paths]
+    if any(of_study) and not all(of_study):
+        one, other = paths[of_study.index(True)], paths[of_study.index(False)]
+        raise ValueError(f"{one} is of the dilution study, {other} is not: give runs of the study alone")
+    return all(of_study)
 
 
 def read_study(path: Path) -> StudyRun:
     """Raises:
-    ValueError: a run that has not ended.
+    ValueError: a run that has not ended, or one that lacks what an ended run has.
     """
     if not (path / DONE).exists():
         raise ValueError(f"{path} is of a run that has not ended: call recipes/dilution_study.sh again, it goes on")
-    return StudyRun(path, json.loads((path / SETTINGS).read_text()), read_json_lines(path / UPDATES))
+    again = f"remove {path}, and call recipes/dilution_study.sh again"
+    try:
+        settings = json.loads((path / SETTINGS).read_text())
+    except ValueError as error:
+        raise ValueError(f"{path / SETTINGS} is damaged ({error}): {again}") from error
+    if not (path / UPDATES).exists():
+        raise ValueError(f"{path} holds no {UPDATES}: {again}")
+    run = StudyRun(path, settings, read_json_lines(path / UPDATES))
+    updates = len(run.column("weighted"))
+    if not updates or updates != settings["updates"]:
+        raise ValueError(f"{path / UPDATES} holds {updates} updates of {settings['updates']}: {again}")
+    return run
+
+
+def check_together(runs: list[StudyRun]) -> None:
+    """Raises:
+    ValueError: two runs of one arm, cell and seed, or runs that differ in more than these.
+    """
+    first, seen = runs[0], {}
+    for run in runs:
+        for name in ("figures", "updates", "prompts", "rollouts"):
+            one, other = first.settings[name], run.settings[name]
+            if one != other:
+                raise ValueError(f"{first.path} and {run.path} differ in {name}, {one} and {other}: report them apart")
+        seed = run.settings["seed"]
+        other = seen.setdefault((run.setting, run.words, run.title, seed), run)
+        if other is not run:
+            what = f"{run.title!r} of {named(run.setting)}, {run.words} words, seed {seed}"
+            raise ValueError(f"{other.path} and {run.path} are both {what}: name one of them")
 
 
 class Gain:

@@ -30,7 +30,8 @@ class Run:
 
     columns: name -> [validations]; ``step``, ``accuracy`` in [0, 1], ``hours`` of training (sampling, scoring and
     updates; no start-up, validation or checkpoint), where VA was scored ``va`` (nats) and ``top10_share``, and with
-    partial rollouts ``older``, the share of tokens of older weights so far.
+    partial rollouts ``older``, the share of tokens of older weights so far. end: the last step that was done, validated
+    or not.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Run:
     kind: str
     seed: int
     columns: dict[str, np.ndarray]
+    end: int
 
     def rollouts(self, step: int) -> list[dict]:
         """The held-out rollouts logged at the validation of ``step``."""
@@ -85,11 +87,16 @@ def read_run(path: Path) -> Run:
     for name in ("config.yaml", "metrics.jsonl"):
         if not (path / name).exists():
             raise ValueError(f"{path} is no folder of a run: it holds no {name} (`verl-vaopd train` writes it)")
-    config = yaml.safe_load((path / "config.yaml").read_text())
-    if "mask_tokens" not in config.get("vaopd", {}):
-        raise ValueError(f"{path}/config.yaml is of an earlier version: it has no vaopd.mask_tokens; run it again")
+    config = _read_config(path / "config.yaml")
+    try:
+        (label, kind), seed = label_of(config), config["data"]["seed"]
+    except KeyError as missing:
+        raise ValueError(
+            f"{path}/config.yaml is of an earlier version: it has no {missing} to read; run it again"
+        ) from missing
     seconds, older, validations = 0.0, {}, {}
-    for record in read_records(path / "metrics.jsonl"):
+    records = read_records(path / "metrics.jsonl")
+    for record in records:
         seconds += record.get("time/step", 0.0) - record.get("time/save_checkpoint", 0.0)
         if "staleness/tokens" in record:
             older[record["step"]] = record["staleness/tokens"]
@@ -103,8 +110,20 @@ def read_run(path: Path) -> Run:
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0] if all(name in row for row in rows)}
     if older:
         columns["older"] = np.array([row.get("older", 0.0) for row in rows])  # none before the first step
-    label, kind = label_of(config)
-    return Run(path, config, label, kind, config["data"]["seed"], columns)
+    return Run(path, config, label, kind, seed, columns, max(record["step"] for record in records))
+
+
+def _read_config(path: Path) -> dict:
+    try:
+        config = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        told = " ".join(str(error).split())
+        raise ValueError(f"{path} is damaged ({told}): mend it, or leave this run out") from error
+    if not isinstance(config, dict) or not isinstance(config.get("vaopd"), dict):
+        raise ValueError(f"{path} is no config of a run: it has no section vaopd; leave this run out, or run it again")
+    if "mask_tokens" not in config["vaopd"]:
+        raise ValueError(f"{path} is of an earlier version: it has no vaopd.mask_tokens; run it again")
+    return config
 
 
 def _measured(record: dict) -> dict[str, float]:

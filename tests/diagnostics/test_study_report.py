@@ -1,0 +1,90 @@
+"""The report of runs of the dilution study: what goes together, and what is refused by name."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.diagnostics.written_runs import write_run
+from verl_vaopd.diagnostics.__main__ import main
+from verl_vaopd.study.arms import Cell, Run
+
+RUN = Run(Cell.named("frozen-2e-5-160"), "opd", 1, updates=3)
+
+
+def write_study(folder, run=RUN, **changes):
+    """A run of the study as it leaves its folder, its loss going from 2 nats to 1.5."""
+    run = replace(run, **changes)
+    path = folder / run.name
+    path.mkdir(parents=True)
+    (path / "study.json").write_text(json.dumps(run.record()))
+    sums = {"kl_sum": 40.0, "kl_visual_sum": 4.0, "tokens": 200, "visual_tokens": 8}
+    sums |= {"high_tokens": 40, "high_visual": 4, "weighted": 1.0, "weighted_visual": 0.25}
+    records = [{"update": 0, "nll": 2.0}, *({"update": n + 1, **sums} for n in range(run.updates))]
+    records += [{"update": run.updates, "nll": 1.5}, {"update": run.updates, "accuracy": 0.5}]
+    (path / "updates.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (path / "summary.json").write_text("{}")
+    return path
+
+
+def report(*paths, output):
+    return main([*map(str, paths), "--output", str(output)])
+
+
+def test_seeds_of_one_arm_are_a_row(tmp_path):
+    runs = [write_study(tmp_path, seed=seed) for seed in (1, 2)]
+    assert report(*runs, output=tmp_path / "out") == 0
+    row = (tmp_path / "out" / "table.md").read_text().splitlines()[2].split(" | ")
+    # of the weighted KL a quarter, of 8 visual tokens 4 in the high group, of 200 tokens 40; (40 - 4) / (200 - 8) nats
+    assert row[1:3] == ["Standard OPD", "2"] and row[5:] == ["50.0", "25%", "50%", "20.0%", "0.19 to 0.19 |"]
+
+
+def test_a_run_counts_once(tmp_path, capsys):
+    one = write_study(tmp_path)
+    copy = write_study(tmp_path / "copy")
+    for other in (one, copy):
+        assert report(one, other, output=tmp_path / "out") == 2
+        told = "are both 'Standard OPD' of vision frozen, rate 2e-05, 160 words, seed 1: name one of them"
+        assert f"{one} and {other} {told}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"figures": "test"}, "differ in figures, validation and test"),
+        ({"updates": 9}, "differ in updates, 3 and 9"),
+        ({"prompts": 8}, "differ in prompts, 4 and 8"),
+    ],
+)
+def test_runs_that_differ_in_more_than_arm_cell_and_seed_are_refused(tmp_path, capsys, changes, says):
+    runs = [write_study(tmp_path), write_study(tmp_path / "other", **{"seed": 2, **changes})]
+    assert report(*runs, output=tmp_path / "out") == 2
+    assert f"{runs[0]} and {runs[1]} {says}: report them apart" in capsys.readouterr().err
+
+
+def test_a_folder_that_lacks_something_is_named(tmp_path, capsys):
+    none = write_study(tmp_path / "none", updates=0)
+    torn = write_study(tmp_path / "torn")
+    (torn / "updates.jsonl").write_text('{"update": 0, "nll": 2.0}\n')
+    missing = write_study(tmp_path / "missing")
+    (missing / "updates.jsonl").unlink()
+    damaged = write_study(tmp_path / "damaged")
+    (damaged / "study.json").write_text("{")
+    for path, says in {
+        none: "updates.jsonl holds 0 updates of 0",
+        torn: "updates.jsonl holds 0 updates of 3",
+        missing: "holds no updates.jsonl",
+        damaged: "study.json is damaged",
+    }.items():
+        assert report(path, output=tmp_path / "out") == 2
+        said = capsys.readouterr().err
+        assert says in said and f"remove {path}, and call recipes/dilution_study.sh again" in said
+
+
+def test_runs_of_the_study_are_reported_alone(tmp_path, capsys):
+    study, other = write_study(tmp_path), write_run(tmp_path / "run")
+    for paths in ((study, other), (other, study)):
+        assert report(*paths, output=tmp_path / "out") == 2
+        told = f"{study} is of the dilution study, {other} is not: give runs of the study alone"
+        assert told in capsys.readouterr().err
