@@ -29,10 +29,15 @@ STUDY_DIR="${STUDY_DIR:-$root/outputs/dilution_study}"
 VAOPD_VENV="$(venv_of cpu)"
 export VAOPD_VENV HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
+figures=validation previous="" # which of them are reported: those that --figures names
+for argument in "$@"; do
+  if [[ "$previous" == --figures || "$argument" == --figures=* ]]; then figures="${argument#--figures=}"; fi
+  previous="$argument"
+done
 study=("$VAOPD_VENV/bin/python" -m verl_vaopd.study --models "$TINY" --output "$STUDY_DIR" "$@")
 bash scripts/setup.sh --cpu
 case " $* " in *" --dry-run "*) exec "${study[@]}" ;; esac
 "$VAOPD_VENV/bin/verl-vaopd" tiny --task dilution --output "$TINY"
 "${study[@]}"
-mapfile -t runs < <(find "$STUDY_DIR/validation" -name summary.json -printf '%h\n' | sort)
+mapfile -t runs < <(find "$STUDY_DIR/$figures" -name summary.json -printf '%h\n' | sort)
 "$VAOPD_VENV/bin/verl-vaopd" report "${runs[@]}" --output "$STUDY_DIR/report"

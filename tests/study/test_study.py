@@ -100,7 +100,10 @@ def test_the_report_of_a_study(study, tmp_path, capsys):
     (study / "opd" / "kept.json").rename(study / "opd" / "seed_1" / "summary.json")
 
 
-@pytest.mark.parametrize("name", ["frozen-2e-5", "half-2e-5-160", "frozen-0-160", "frozen-2e-5-80", "all-x-0"])
+RATES = ("frozen-inf-160", "frozen-nan-160", "frozen-2.0000001e-5-160", "frozen--2e-5-160")
+
+
+@pytest.mark.parametrize("name", ["frozen-2e-5", "half-2e-5-160", "frozen-0-160", "frozen-2e-5-80", "all-x-0", *RATES])
 def test_a_cell_that_is_none_is_named(name):
     with pytest.raises(ValueError, match="must read REGIME-RATE-WORDS"):
         Cell.named(name)

@@ -1,6 +1,5 @@
 """``python -m verl_vaopd.study``: the runs of a study, those that are not there yet, in the order of their worth."""
 
-import argparse
 import fcntl
 import os
 import shutil
@@ -12,10 +11,8 @@ from pathlib import Path
 
 from verl_vaopd.platform.child import die_with_parent
 from verl_vaopd.runlog.time_left import duration
-from verl_vaopd.study.arms import ARMS, Cell, Run
-
-DONE = "summary.json"
-CELLS = ("frozen-2e-5-160", "frozen-2e-5-0", "frozen-2e-5-40")
+from verl_vaopd.study.arms import ARMS, Run
+from verl_vaopd.study.options import DONE, check_done, check_models, read_options
 
 
 def wanted(options) -> list[Run]:
@@ -26,22 +23,16 @@ def wanted(options) -> list[Run]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Do the runs. Returns 0, or 1 where a process of several ended with an error."""
-    parser = argparse.ArgumentParser(prog="python -m verl_vaopd.study", description=__doc__.replace("``", ""))
-    parser.add_argument("--models", type=Path, required=True, help="of `verl-vaopd tiny --task dilution`")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a folder a run; done ones are kept")
-    parser.add_argument("--seeds", type=int, default=3, help="how many (default 3)")
-    parser.add_argument("--first-seed", type=int, default=1)
-    parser.add_argument("--parallel", type=int, default=1, help="processes (default 1), a core and 2 GB each")
-    parser.add_argument("--cells", type=Cell.named, nargs="+", default=[Cell.named(name) for name in CELLS])
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM", help=", ".join(ARMS))
-    parser.add_argument("--figures", choices=("validation", "test"), default="validation", help="to measure on")
-    parser.add_argument("--updates", type=int, default=30)
-    parser.add_argument("--prompts", type=int, default=4, help="of an update, four answers each")
-    parser.add_argument("--held-out", type=int, default=200, help="figures of a measurement")
-    parser.add_argument("--dry-run", action="store_true", help="name the runs, do none")
-    options = parser.parse_args(argv)
+    """Do the runs. Returns 0; 1 where a process of several ended with an error; 2 where options do not fit."""
+    options = read_options(argv, __doc__.replace("``", ""))
     runs = wanted(options)
+    try:
+        check_done(runs, options)
+        if not options.dry_run:
+            check_models(options.models)
+    except ValueError as error:
+        print(f"python -m verl_vaopd.study: error: {error}", file=sys.stderr)
+        return 2
     if options.dry_run:
         print("\n".join(f"{options.output / run.name}  {ARMS[run.arm].title}" for run in runs))
         return 0

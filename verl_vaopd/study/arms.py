@@ -61,7 +61,8 @@ class Cell:
         """From its name.
 
         Raises:
-            ValueError: another form, an unknown regime, a rate that is no number above 0, words that are not there.
+            ValueError: another form, an unknown regime, words that are not there, a rate that is not a number above 0
+                of at most six digits: those that its folder's name has.
         """
         regime, _, rest = name.partition("-")
         rate, _, words = rest.rpartition("-")
@@ -69,12 +70,15 @@ class Cell:
             cell = cls(regime, float(rate), int(words))
         except ValueError:
             cell = None
-        if cell is None or regime not in REGIMES or not cell.rate > 0 or cell.words not in LENGTHS:
+        if cell is None or regime not in REGIMES or cell.words not in LENGTHS or not cell._rate_is_named():
             raise ValueError(
                 f"cell {name!r}: must read REGIME-RATE-WORDS, as frozen-2e-5-160; regimes: {', '.join(REGIMES)}; "
-                f"words: {', '.join(map(str, LENGTHS))}"
+                f"rate: a number above 0 of at most six digits; words: {', '.join(map(str, LENGTHS))}"
             )
         return cell
+
+    def _rate_is_named(self) -> bool:
+        return 0 < self.rate < float("inf") and float(f"{self.rate:g}") == self.rate
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from transformers import AutoProcessor
 from verl_vaopd.study.arms import ARMS, REGIMES, Run
 from verl_vaopd.study.engines import Pair, build_student, build_teacher, one_rank
 from verl_vaopd.study.figures import HeldOut, Training
+from verl_vaopd.study.options import DONE, SETTINGS
 from verl_vaopd.study.sampling import Sampler
 from verl_vaopd.tiny.accuracy import accuracy
 from verl_vaopd.tiny.dilution.conversations import Conversations
 
-DONE, UPDATES, SETTINGS = "summary.json", "updates.jsonl", "study.json"
+UPDATES = "updates.jsonl"
 ROOM = 56  # tokens of an answer beside its words, with some to spare
 
 
@@ -53,7 +54,7 @@ class Study:
         started = time.monotonic()
         torch.manual_seed(run.seed)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / SETTINGS).write_text(json.dumps(run.record(), indent=1))
+        (folder / SETTINGS).write_text(json.dumps({**run.record(), "held_out": self.held_out}, indent=1))
         words, vocab_size = run.cell.words, len(self.processor.tokenizer)
         config = ARMS[run.arm].config(str(self.models), words)
         frozen = REGIMES[run.cell.regime]
