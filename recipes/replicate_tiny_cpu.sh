@@ -19,7 +19,7 @@
 #
 #   REPLICATION_DIR   default outputs/replicate_tiny_cpu (outputs/staleness_tiny_cpu); runs that are finished there are not done again, one that was
 #                     stopped goes on from its last checkpoint
-#   VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV as in recipes/vaopd_tiny_cpu.sh
+#   TASK, VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV as in recipes/vaopd_tiny_cpu.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/shared.sh"
 refuse_to_print "many runs: plan one of the recipes that it calls (--dry-run names them)"
@@ -43,13 +43,14 @@ PAPER=( # name, recipe under table1/, what it differs in
 )
 PARTIAL="trainer.v1.trainer_mode=colocate_async trainer.v1.colocate_async.num_warmup_batches"
 BOUND="trainer.v1.sampler.max_off_policy_threshold"
+ROOM="actor_rollout_ref.rollout.max_num_seqs=192" # 2 batches ahead: (2 + 1) x 16 prompts x 4 answers in vLLM at once
 STALENESS=(
-  "opd opd"
-  "opd_partial_2_4 opd $PARTIAL=2 $BOUND=4"
-  "vaopd vaopd"
-  "vaopd_partial_2_4 vaopd $PARTIAL=2 $BOUND=4"
-  "opd_partial_1_2 opd $PARTIAL=1 $BOUND=2"
-  "vaopd_partial_1_2 vaopd $PARTIAL=1 $BOUND=2"
+  "opd opd $ROOM"
+  "opd_partial_2_4 opd $ROOM $PARTIAL=2 $BOUND=4"
+  "vaopd vaopd $ROOM"
+  "vaopd_partial_2_4 vaopd $ROOM $PARTIAL=2 $BOUND=4"
+  "opd_partial_1_2 opd $ROOM $PARTIAL=1 $BOUND=2"
+  "vaopd_partial_1_2 vaopd $ROOM $PARTIAL=1 $BOUND=2"
 )
 
 runs=paper seeds=5 parallel=1 dry_run="" overrides=()
@@ -66,8 +67,12 @@ while [[ $# -gt 0 ]]; do
       shift
       ;;
     --dry-run) dry_run=yes ;;
-    --restarts) overrides+=("$1" "${2:-}") && shift ;;
-    --restarts=*) overrides+=("$1") ;;
+    --restarts | --restarts=*)
+      restarts="${1#--restarts}"
+      if [[ -z "$restarts" ]]; then restarts="=${2:-}" && shift; fi
+      [[ "$restarts" =~ ^=[0-9]+$ ]] || refuse "--restarts wants a whole number, 0 or more, got '${restarts#=}'"
+      overrides+=(--restarts "${restarts#=}")
+      ;;
     -*) refuse "unknown option $1: there are --runs NAME, --seeds N, --parallel N, --dry-run, --restarts N and --help" ;;
     *) overrides+=("$1") ;;
   esac
@@ -80,6 +85,7 @@ else
   RUNS=("${STALENESS[@]}") folder=staleness_tiny_cpu
   export TASK="${TASK:-perimeter}"
 fi
+case "${TASK:-figures}" in figures | perimeter) ;; *) refuse "TASK=$TASK: there are figures and perimeter" ;; esac
 folder="$(realpath -m "${REPLICATION_DIR:-outputs/$folder}")"
 say() { printf '%s  replicate: %s\n' "$(date +%T)" "$*"; }
 started=$SECONDS number=0 running=0 done_now=0 total=$((seeds * ${#RUNS[@]})) run_dirs=()
@@ -116,6 +122,7 @@ for ((seed = 1; seed <= seeds; seed++)); do
       data.seed="$seed" actor_rollout_ref.rollout.seed="$seed" "${overrides[@]}")
     if [[ -n "$dry_run" ]]; then
       printf 'RUN_DIR=%q ANSWERS_DIR=%q' "$run_dir" "$answers"
+      [[ -z "${TASK:-}" ]] || printf ' TASK=%q' "$TASK"
       printf ' %q' "${command[@]}"
       printf '\n'
       continue

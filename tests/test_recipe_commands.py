@@ -172,9 +172,27 @@ def test_a_wrong_option_is_refused_before_anything_is_done(project, recipe, argu
     assert ended.returncode == 2 and says in ended.stderr and not calls
 
 
-def test_a_wrong_option_of_the_replication_is_refused(project):
-    ended, calls = call(project, "replicate_tiny_cpu", "--seed", "3")
-    assert ended.returncode == 2 and "unknown option --seed" in ended.stderr and not calls
+@pytest.mark.parametrize(
+    "arguments, env, says",
+    [
+        (["--seed", "3"], {}, "unknown option --seed"),
+        (["--dry-run", "--restarts", "x"], {}, "--restarts wants a whole number, 0 or more, got 'x'"),
+        (["--dry-run", "--restarts=-1"], {}, "--restarts wants a whole number, 0 or more, got '-1'"),
+        (["--dry-run", "--restarts"], {}, "--restarts wants a whole number, 0 or more, got ''"),
+        (["--dry-run"], {"TASK": "area"}, "TASK=area: there are figures and perimeter"),
+        (["--dry-run", "--runs", "staleness"], {"TASK": "area"}, "TASK=area: there are figures and perimeter"),
+    ],
+)
+def test_a_wrong_option_of_the_replication_is_refused(project, arguments, env, says):
+    ended, calls = call(project, "replicate_tiny_cpu", *arguments, **env)
+    assert ended.returncode == 2 and says in ended.stderr and not ended.stdout and not calls
+
+
+@pytest.mark.parametrize("restarts", [["--restarts", "3"], ["--restarts=3"]])
+def test_restarts_of_the_replication_are_those_of_each_run(project, restarts):
+    ended, _ = call(project, "replicate_tiny_cpu", "--dry-run", "--seeds", "1", *restarts)
+    lines = ended.stdout.splitlines()
+    assert len(lines) == 13 and all(line.endswith(" --restarts 3") for line in lines)
 
 
 def kinds(project: Path) -> dict[str, str]:

@@ -145,15 +145,23 @@ def test_there_is_no_other_recipe():
     assert names == {*GPU_RECIPES, *BEYOND_THE_PAPER, *tiny, "gpu", "shared"}
 
 
+def settings_of(line: str) -> tuple[dict[str, str], object]:
+    """The variables of a line that the replication prints, and the config of its recipe under them."""
+    words = shlex.split(line)
+    at = words.index("bash")
+    env = dict(word.split("=", 1) for word in words[:at])
+    return env, composed(words[at + 1].removeprefix("recipes/").removesuffix(".sh"), *words[at + 2 :], **env)
+
+
 def test_replication_has_every_method_and_experiment_of_the_report(tmp_path):
     shown = run("bash", "recipes/replicate_tiny_cpu.sh", "--dry-run", "--seeds", "1", REPLICATION_DIR=str(tmp_path))
     assert shown.returncode == 0
     found = []
     for line in shown.stdout.splitlines():
-        run_dir, _, _, recipe, *overrides = shlex.split(line)
-        config = composed(recipe.removeprefix("recipes/").removesuffix(".sh"), *overrides)
+        env, config = settings_of(line)
         found.append((label_of(OmegaConf.to_container(config, resolve=True))[0], config.data.seed))
-        assert run_dir == f"RUN_DIR={tmp_path}/{Path(run_dir).parent.name}/seed_{config.data.seed}"
+        run_dir = env["RUN_DIR"]
+        assert run_dir == f"{tmp_path}/{Path(run_dir).parent.name}/seed_{config.data.seed}" and "TASK" not in env
         assert config.actor_rollout_ref.rollout.seed == config.data.seed
     assert sorted(found) == sorted((label, 1) for label in ORDER)
     assert not list(tmp_path.iterdir())
@@ -165,8 +173,10 @@ def test_staleness_is_compared_by_method_and_mode(tmp_path):
     assert shown.returncode == 0
     labels = []
     for line in shown.stdout.splitlines():
-        _, _, _, recipe_of, *overrides = shlex.split(line)
-        config = composed(recipe_of.removeprefix("recipes/").removesuffix(".sh"), *overrides)
+        env, config = settings_of(line)
+        # as it is pasted: the task's models and lengths; 2 batches of 16 prompts ahead, of 4 answers each
+        assert env["TASK"] == "perimeter" and "tiny_perimeter" in config.data.train_files
+        assert config.actor_rollout_ref.rollout.max_num_seqs == (2 + 1) * config.data.train_batch_size * 4 == 192
         labels.append(label_of(OmegaConf.to_container(config, resolve=True)))
     modes = ("", ", partial rollouts 2/4", ", partial rollouts 1/2")
     assert sorted(labels) == sorted((name + mode, "method") for name in ("Standard OPD", "VA-OPD") for mode in modes)
