@@ -40,7 +40,7 @@ def test_settings_that_ended_at_different_steps_are_named(tmp_path):
         write_run(tmp_path / "opd", "vaopd.method=opd", views=False),
         write_run(tmp_path / "vaopd", views=False),
     )
-    base = stop(write_run(tmp_path / "base", "vaopd.method=base", views=False), 0)
+    base = stop(write_run(tmp_path / "base", "vaopd.method=base", "trainer.val_only=true", views=False), 0)
 
     def notes():
         return without_stopped(group_runs([read_run(path) for path in (base, opd, vaopd)]))[1]

@@ -10,7 +10,7 @@ def without_stopped(groups: list[Group]) -> tuple[list[Group], list[str]]:
 
     Returns:
         (groups, notes): each group with the seeds that went furthest; sentences that name what was left out, and
-        settings that ended at different steps. The base, which trains nothing, has no length.
+        settings that ended at different steps. What is only validated (the base) has no length.
     """
     kept, notes, ends = [], [], {}
     for group in groups:
@@ -23,7 +23,7 @@ def without_stopped(groups: list[Group]) -> tuple[list[Group], list[str]]:
                 f"Left out: {run.path} ({group.label}, seed {run.seed}) ended at step {run.end}, seed {seeds} at {end}."
                 " The same command of training goes on."
             )
-        if group.runs[0].config["vaopd"]["method"] != "base":
+        if not group.runs[0].config["trainer"]["val_only"]:
             ends[group.label] = end
     if len({*ends.values()}) > 1:
         each = ", ".join(f"{label} at {end}" for label, end in ends.items())
