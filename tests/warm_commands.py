@@ -89,7 +89,7 @@ def serve(path: str) -> None:
     import verl.utils.config  # noqa: F401
 
     from verl_vaopd.checks.start import check_settings
-    from verl_vaopd.planning.__main__ import main as plan  # noqa: F401
+    from verl_vaopd.launch.plan import main as plan  # noqa: F401
     from verl_vaopd.settings.compose import compose
 
     needed = ("actor_rollout_ref.model.path=a", "vaopd.teacher.path=b", "data.train_files=c", "data.val_files=d")

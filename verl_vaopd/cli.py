@@ -11,7 +11,7 @@ COMMANDS = {
         "verl_vaopd.own_data.__main__",
         "fetch Geometry3K or ViRL39K, or convert your own rows, to verl's parquet",
     ),
-    "plan": ("verl_vaopd.planning.__main__", "whether a recipe fits the GPUs, how long it takes, what it writes"),
+    "plan": ("verl_vaopd.launch.plan", "whether a recipe fits the GPUs, how long it takes, what it writes"),
     "evaluate": ("verl_vaopd.evaluation.__main__", "sample and score a checkpoint on the eight benchmarks, avg@8"),
     "compare": ("verl_vaopd.evaluation.compare", "paired differences of two evaluations, with intervals"),
     "doctor": ("verl_vaopd.doctor", "check this machine; each failed line says how to mend it"),

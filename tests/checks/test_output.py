@@ -7,7 +7,6 @@ import pytest
 
 from verl_vaopd.checks import output as output_checks
 from verl_vaopd.checks.output import check_output
-from verl_vaopd.checks.start import check_batches
 from verl_vaopd.runlog.run_log import RunLog
 from verl_vaopd.settings.compose import compose
 from verl_vaopd.tiny.models import random_models
@@ -59,15 +58,6 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(config, tmp_path, mo
     checkpoints.mkdir(parents=True)
     (checkpoints / "model.pt").write_bytes(bytes(1))  # what is there already needs no room again
     check_output(config, 80)
-
-
-def test_less_than_a_batch_of_rows_is_refused(config):
-    check_batches(config, 16)
-    with pytest.raises(ValueError, match="data.train_batch_size=16: must be 15 or less"):
-        check_batches(config, 15)
-    config.data.train_max_samples = 4
-    with pytest.raises(ValueError, match="must be 4 or less"):
-        check_batches(config, 1000)
 
 
 def test_a_disk_that_fills_up_is_named_with_the_file(tmp_path):

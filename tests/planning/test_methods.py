@@ -2,8 +2,8 @@
 
 import pytest
 
+from verl_vaopd.launch.plan import main
 from verl_vaopd.methods import method_names, method_of
-from verl_vaopd.planning.__main__ import main
 from verl_vaopd.planning.needs import Needs
 from verl_vaopd.settings.config import TeacherConfig, VAOPDConfig
 

@@ -7,8 +7,8 @@ import pytest
 
 from verl_vaopd.costs.published import QWEN3_VL_INSTRUCT
 from verl_vaopd.costs.shapes import ModelShape
+from verl_vaopd.launch.plan import main
 from verl_vaopd.planning import memory
-from verl_vaopd.planning.__main__ import main
 from verl_vaopd.planning.checkpoints import checkpoint_bytes, kept_at_most
 from verl_vaopd.planning.recipe import composed, model_shape, settings
 
@@ -154,8 +154,31 @@ def test_partial_rollouts_are_planned_beside_sync(tmp_path, capsys):
     assert step_seconds(partial) < 0.6 * step_seconds(sync)
 
 
-def test_a_mode_without_a_plan_and_lengths_that_cannot_be_are_refused(capsys):
-    assert main(["vaopd_8b_2b_geo3k", "trainer.v1.trainer_mode=separate_async"]) == 2
-    assert "separate_async has no plan" in capsys.readouterr().err
+def test_lengths_that_cannot_be_are_refused(capsys):
     assert main(["vaopd_8b_2b_geo3k", "--response-p99", "600"]) == 2
     assert "--response-mean 1200 must be between 1 and --response-p99 600" in capsys.readouterr().err
+
+
+WARMUP = "trainer.v1.colocate_async.num_warmup_batches"
+
+
+@pytest.mark.parametrize(
+    "overrides, says",
+    [
+        (["trainer.v1.trainer_mode=separate_async"], "trainer_mode='separate_async': must be one of"),
+        (["vaopd.method=grpo"], "trainer.v1.trainer_mode='colocate_async': must be 'sync' with grpo"),
+        (["trainer.v1.sampler.max_off_policy_strategy=drop"], "max_off_policy_strategy='drop': must be 'wait'"),
+        ([f"{WARMUP}=1e308"], f"{WARMUP}=1e+308: must be a whole number"),
+        ([f"{WARMUP}=2000"], f"{WARMUP}=2000: must be below the run's 655 steps"),
+        ([f"{WARMUP}=100"], f"{WARMUP}=100 has no plan: at most 20"),
+        (["data.train_batch_size=2000"], "24,000 answers on their way have no plan"),  # 3 x 2000 x 4
+    ],
+)
+def test_what_a_run_would_be_refused_or_is_too_much_to_simulate_has_no_plan(overrides, says, capsys):
+    assert main(["vaopd_8b_2b_geo3k", "trainer.v1.trainer_mode=colocate_async", *overrides]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_epochs_of_a_plan_follow_from_its_steps(capsys):
+    assert main(["vaopd_8b_2b_geo3k", "trainer.total_epochs=1", "trainer.total_training_steps=1000"]) == 0
+    assert "1,000 steps" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from verl_vaopd.planning import waiting
 from verl_vaopd.planning.waiting import Mode, Simulation, forecast
 
 
@@ -81,10 +82,21 @@ def test_a_forecast_is_the_mean_of_steps_that_are_usual():
     assert (told.seconds, told.staleness, told.stale_share, told.batch) == (5, 0, 0, 1)
 
 
+def test_a_step_of_many_answers_is_simulated_fewer_times(monkeypatch):
+    monkeypatch.setattr(waiting, "ANSWERS", 100)
+    many = simulation(Mode(), *[(2, 2, 2, 2)] * 30)
+    assert forecast(many).seconds == 2 and many.step == 30  # 20, and 10 that count: 100 / 4 - 20 is less
+    with pytest.raises(ValueError, match="20,000 answers on their way have no plan, at most 16,384"):
+        forecast(simulation(Mode(1), np.full(1000, 2), prompts=10))
+    with pytest.raises(ValueError, match="num_warmup_batches=21 has no plan: at most 20"):
+        forecast(simulation(Mode(21), (4,)))
+
+
 @pytest.mark.parametrize(
     ("mode", "says"),
     [
         (Mode(), "sync"),
+        (Mode(0, 4), "colocate_async, 0 warm-up, wait at 4"),
         (Mode(2), "colocate_async, 2 warm-up, no bound"),
         (Mode(1, 4), "colocate_async, 1 warm-up, wait at 4"),
         (Mode(1.5, 8, True), "colocate_async, 1.5 warm-up, drop at 8"),

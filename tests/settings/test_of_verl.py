@@ -71,7 +71,9 @@ def test_a_setting_that_is_followed_and_one_at_its_default_pass():
     check_settings(compose("tiny_cpu", [*REQUIRED, "algorithm.norm_adv_by_std_in_grpo=false", same]))
 
 
-AHEAD = "trainer.v1.colocate_async.num_warmup_batches=3"
+PARTIAL = "trainer.v1.trainer_mode=colocate_async"
+WARMUP = "trainer.v1.colocate_async.num_warmup_batches"
+AHEAD = f"{WARMUP}=3"
 BOUND = "trainer.v1.sampler.max_off_policy_threshold"
 
 
@@ -85,7 +87,15 @@ BOUND = "trainer.v1.sampler.max_off_policy_threshold"
             r"sync_refill_failed_groups=True: nothing follows it under trainer.v1.trainer_mode=colocate_async",
         ),
         (["trainer.v1.trainer_mode=separate_async"], r"trainer_mode='separate_async'.*sync.*colocate_async"),
-        (["trainer.v1.trainer_mode=colocate_async", f"{BOUND}=0"], r"max_off_policy_threshold=0.*whole number"),
+        (["trainer.v1.trainer_mode=colocate_async", f"{BOUND}=0"], r"max_off_policy_threshold=0.*1 or more"),
+        (
+            [PARTIAL, "trainer.v1.colocate_async.num_warmup_batches=0.5"],
+            r"num_warmup_batches=0.5: must be a whole number",
+        ),
+        (
+            [PARTIAL, "trainer.v1.colocate_async.num_warmup_batches=1e300"],
+            r"num_warmup_batches=1e\+300: must be a whole",
+        ),
         (["trainer.v1.trainer_mode=colocate_async", f"{BOUND}=1.5"], r"max_off_policy_threshold=1.5.*whole number"),
         (["trainer.v1.trainer_mode=colocate_async", "trainer.v1.sampler.max_off_policy_strategy=drop"], r"throws"),
         (["trainer.v1.trainer_mode=colocate_async", "vaopd.method=grpo"], r"trainer_mode.*'sync' with grpo"),

@@ -6,7 +6,7 @@ from verl_vaopd.checks.safety import refuse_unsafe_settings
 from verl_vaopd.methods import Method, method_of
 from verl_vaopd.methods.interface.method import Refusal
 from verl_vaopd.settings.compose import instantiate
-from verl_vaopd.settings.values import is_number, is_whole
+from verl_vaopd.settings.values import is_whole
 
 WORKER_EXTENSION = "verl_vaopd.rollout.weight_socket.PrivateSocketExtension"
 MAX_ADAPTER_RANK = 512
@@ -205,9 +205,10 @@ def _trainer(config) -> Iterator[Refusal]:
     yield v1.trainer_mode not in modes, "trainer.v1.trainer_mode", v1.trainer_mode, f"one of {modes}"
     ahead, bound = v1.colocate_async.num_warmup_batches, v1.sampler.max_off_policy_threshold
     name = "trainer.v1.colocate_async.num_warmup_batches"
-    yield not is_number(ahead) or ahead < 0, name, ahead, "a number of batches, 0 or more"
+    yield not is_whole(ahead) or ahead < 0, name, ahead, "a whole number of batches, 0 or more"
     name = "trainer.v1.sampler.max_off_policy_threshold"
-    yield bound is not None and not (is_whole(bound) and bound > 0), name, bound, "a whole number of updates, or null"
+    wanted = "a whole number of updates, 1 or more, or null: no bound"
+    yield bound is not None and not (is_whole(bound) and bound > 0), name, bound, wanted
     strategy = v1.sampler.max_off_policy_strategy
     name = "trainer.v1.sampler.max_off_policy_strategy"
     yield strategy != "wait", name, strategy, "'wait': 'drop' throws finished rollouts away"

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from verl_vaopd.settings.compose import planned_steps
+from verl_vaopd.settings.steps import check_steps
 
 if TYPE_CHECKING:  # imports torch
     from verl_vaopd.methods import Method
@@ -29,10 +30,12 @@ def check(config, dry_run: bool = False) -> list[str]:
     from verl_vaopd.checks.models import check_models, check_student_heads, model_type_of
     from verl_vaopd.checks.output import check_output
     from verl_vaopd.checks.rows import check_rows, image_limit, paths_of
+    from verl_vaopd.checks.trackers import check_trackers
     from verl_vaopd.checks.trained import check_trained, check_trained_of
     from verl_vaopd.model.head import is_here
 
     method = check_settings(config)
+    check_trackers(config, os.environ)
     kernels_of(config, method)  # refuses what cannot run
     models = {name: path for name, path in identity.models_of(config, method).items() if path}
     absent = {identity.MODEL_SETTINGS[name]: path for name, path in models.items() if dry_run and not is_here(path)}
@@ -54,7 +57,7 @@ def check(config, dry_run: bool = False) -> list[str]:
             limit, model_type = image_limit(config), model_type_of(models["student"])
             rows = check_rows(files, name, processor, config.data, second_view, limit, model_type)
             if name == "data.train_files":
-                check_batches(config, rows)
+                check_steps(config, rows)
     if method.answers_by == "teacher":
         folder = method.settings.answers
         if dry_run and not os.path.isdir(folder):
@@ -82,14 +85,12 @@ def check_settings(config) -> "Method":
 
     from verl_vaopd.checks.host_settings import validate_host_settings
     from verl_vaopd.checks.host_values import check_host_values
-    from verl_vaopd.checks.trackers import check_trackers
     from verl_vaopd.methods import method_of
     from verl_vaopd.settings.compose import instantiate, untouched
     from verl_vaopd.settings.of_verl import refuse_unread
 
     method = method_of(instantiate(config))
     check_host_values(config)
-    check_trackers(config, os.environ)
     method.prepare(config)
     try:
         validate_host_settings(config)
@@ -102,13 +103,3 @@ def check_settings(config) -> "Method":
     except (AssertionError, InstantiationException, OmegaConfBaseException) as error:  # the host's own refusals
         raise ValueError(f"verl refuses the config: {error}") from error
     return method
-
-
-def check_batches(config, rows: int) -> None:
-    """Refuse training data of less than one batch."""
-    rows = min(rows, config.data.train_max_samples) if config.data.train_max_samples > 0 else rows
-    if rows < config.data.train_batch_size and not config.trainer.val_only:
-        raise ValueError(
-            f"data.train_batch_size={config.data.train_batch_size}: must be {rows} or less, the rows of "
-            "data.train_files (data.train_max_samples)"
-        )

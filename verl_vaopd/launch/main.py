@@ -257,6 +257,7 @@ def main(argv: list[str] | None = None) -> int:
     from verl_vaopd.checks.attention import said
     from verl_vaopd.checks.best import said_of_best
     from verl_vaopd.checks.trained import said_of_trained
+    from verl_vaopd.settings.steps import said_of_epochs
 
     try:
         config = compose(config_name, overrides)
@@ -265,9 +266,11 @@ def main(argv: list[str] | None = None) -> int:
         if "RAY_ADDRESS" not in os.environ:
             keep_private(os.environ)
         print("checking settings, models and data", flush=True)
+        epochs = config.trainer.total_epochs
         with held_back() as words:
             missing, attention = check(config, dry_run), said(config)
-        print(attention, *said_of_trained(config), *said_of_best(config), sep="\n", flush=True)
+        lines = [*said_of_trained(config), *said_of_best(config), *said_of_epochs(config, epochs)]
+        print(attention, *lines, sep="\n", flush=True)
     except ValueError as error:
         print(f"verl-vaopd train: {error}", file=sys.stderr)
         return REFUSED

@@ -12,6 +12,7 @@ from verl_vaopd.planning.memory import Settings
 from verl_vaopd.planning.recipe import held_out_problems, mode_of, training_rows, usual_step, waiting_for
 from verl_vaopd.planning.waiting import Forecast
 from verl_vaopd.settings.compose import planned_steps
+from verl_vaopd.settings.steps import check_steps
 
 CHECKPOINT_WRITE = 1e9
 """Assumed bytes/s at which a checkpoint is written."""
@@ -65,14 +66,15 @@ def course_of(config, plan: Settings, device: Device, lengths: dict[str, float],
     A step's generation is that of answers as ``draw`` has them; a validation waits for one of the longest.
 
     Raises:
-        ValueError: the size of the training data is not known.
+        ValueError: the size of the training data is not known, or no run can have its steps (:func:`check_steps`).
     """
     trainer, needs = config.trainer, plan.needs
 
     def usual(settings: Settings, prompts: int, rollouts: int) -> dict[str, float]:
         return usual_step(settings, device, Workload(prompts, rollouts, **lengths), trainer.nnodes, network)
 
-    rows, usual_batch = training_rows(config), Workload(plan.prompts, plan.rollouts, **lengths)
+    check_steps(config, rows := training_rows(config))
+    usual_batch = Workload(plan.prompts, plan.rollouts, **lengths)
     seconds, waiting = needs.of_a_step(usual(plan, plan.prompts, plan.rollouts)), None
     if needs.samples:
         waiting = waiting_for(plan, device, usual_batch, draw, mode_of(config))

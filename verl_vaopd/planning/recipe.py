@@ -30,7 +30,7 @@ HELD_OUT = 200  # held-out problems of each
 
 
 def composed(recipe: str, overrides: list[str], **env: str):
-    """The config a recipe trains with.
+    """The config a recipe trains with, its settings not yet looked at.
 
     Raises:
         ValueError: no such recipe, or one that cannot be composed.
@@ -171,19 +171,11 @@ def settings(config) -> Settings:
 
 
 def mode_of(config) -> Mode:
-    """How a step waits for its rollouts.
-
-    Raises:
-        ValueError: a mode that has no plan.
-    """
+    """How a step waits for its rollouts, under settings that a run can have."""
     v1 = config.trainer.v1
     if v1.trainer_mode == "sync":
         return Mode()
-    if v1.trainer_mode != "colocate_async":
-        raise ValueError(f"trainer.v1.trainer_mode={v1.trainer_mode} has no plan: sync and colocate_async have")
-    sampler = v1.sampler
-    drop = sampler.max_off_policy_strategy == "drop"
-    return Mode(v1.colocate_async.num_warmup_batches, sampler.max_off_policy_threshold, drop)
+    return Mode(v1.colocate_async.num_warmup_batches, v1.sampler.max_off_policy_threshold)
 
 
 def assumptions_of(plan: Settings) -> Assumptions:

@@ -18,19 +18,26 @@ from verl_vaopd.planning.lengths import Draw
 from verl_vaopd.planning.replica import Replica
 
 BEFORE, COUNTED = 20, 150  # steps: until the mix of old and new groups is a usual one, and then
+FEWEST, ANSWERS = 10, 100_000  # steps that are counted at least; answers after which no more than those are
+MOST = 2**14  # answers on their way at a time
 
 
 @dataclass(frozen=True)
 class Mode:
     """``trainer.v1``; the defaults are sync."""
 
-    warmup: float = 0
-    """Batches added before the first step."""
+    warmup: float | None = None
+    """Batches added before the first step; None: sync."""
     threshold: int | None = None
     drop: bool = False
 
+    @property
+    def ahead(self) -> float:
+        """Batches on their way beside a step's own."""
+        return self.warmup or 0
+
     def __str__(self) -> str:
-        if not self.warmup:
+        if self.warmup is None:
             return "sync"
         bound = "no bound" if self.threshold is None else f"{'drop' if self.drop else 'wait'} at {self.threshold}"
         return f"colocate_async, {self.warmup:g} warm-up, {bound}"
@@ -92,9 +99,9 @@ class Simulation:
             yield self._wait()
 
     def add(self, prompts: int) -> None:
+        busy = self._busy()
         for lengths in self.draw(self.generator, prompts, self.rollouts):
             replica = np.empty(self.rollouts, dtype=np.int64)
-            busy = self._busy()
             for place in range(self.rollouts):
                 fewest = np.flatnonzero(busy == busy.min())
                 replica[place] = self.generator.choice(fewest)
@@ -108,10 +115,9 @@ class Simulation:
 
     def _wait(self) -> Waited:
         self.step += 1
-        unfinished = [group for group in self.groups if group.left.any()]
-        self.add(self.prompts + (round(self.mode.warmup * self.prompts) if self.step == 1 else 0))
+        self.add(self.prompts + (round(self.mode.ahead * self.prompts) if self.step == 1 else 0))
         batch = self._busy().mean()
-        ready, again = self._prefilled(unfinished)
+        ready, again = self._prefilled()
         elapsed, thrown = 0.0, 0
         while True:
             ends, clocks = self._ends(ready)
@@ -129,26 +135,30 @@ class Simulation:
                     ready[place] += self.replica.prefill(1, np.zeros(0))
         whole = sorted((group for group in self.groups if not group.left.any()), key=lambda group: group.born)
         taken = whole[: self.prompts]
-        self.groups = [group for group in self.groups if group not in taken]
+        gone = set(taken)
+        self.groups = [group for group in self.groups if group not in gone]
         return self._told(taken, elapsed, thrown, again, batch)
 
-    def _prefilled(self, interrupted: list[Group]) -> tuple[np.ndarray, int]:
+    def _table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """[groups, K] each: tokens left, tokens written, replica."""
+        left, written, replica = zip(*((each.left, each.written, each.replica) for each in self.groups), strict=True)
+        return np.stack(left), np.stack(written), np.stack(replica)
+
+    def _prefilled(self) -> tuple[np.ndarray, int]:
         """[replicas] seconds until each has prefilled what it has to write; tokens prefilled again."""
         ready, again = np.zeros(self.replicas), 0
+        left, written, replica = self._table()
+        old = np.array([group.born < self.step for group in self.groups])
         for place in range(self.replicas):
-            here = [group for group in self.groups if (group.left[group.replica == place] > 0).any()]
-            old = [group for group in interrupted if group in here]
-            written = [group.written[(group.replica == place) & (group.left > 0)] for group in old]
-            written = np.concatenate([*written, np.zeros(0)])
-            ready[place] = self.replica.prefill(len(here), written)
-            again += len(old) * self.replica.prompt_tokens + int(written.sum())
+            here = (replica == place) & (left > 0)
+            interrupted = written[here & old[:, None]]
+            ready[place] = self.replica.prefill(int(here.any(1).sum()), interrupted)
+            again += int((here.any(1) & old).sum()) * self.replica.prompt_tokens + int(interrupted.sum())
         return ready, again
 
     def _ends(self, ready: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """[groups] seconds until the last sibling ends, and every replica's ends of decoding steps."""
-        left = np.stack([group.left for group in self.groups])
-        written = np.stack([group.written for group in self.groups])
-        replica = np.stack([group.replica for group in self.groups])
+        left, written, replica = self._table()
         ends, clocks = np.zeros(left.shape), []
         for place in range(self.replicas):
             here = (replica == place) & (left > 0)
@@ -202,7 +212,7 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Means over ``COUNTED`` steps."""
+    """Means over ``COUNTED`` steps, fewer where a step has many answers."""
 
     seconds: float
     """Of generation, a step."""
@@ -221,8 +231,25 @@ class Forecast:
 
 
 def forecast(simulation: Simulation) -> Forecast:
-    """What a run's steps are like after the first ``BEFORE``."""
-    waits = list(islice(simulation.waits(), BEFORE, BEFORE + COUNTED))
+    """What a run's steps are like after the first ``BEFORE``.
+
+    Raises:
+        ValueError: more warm-up, or more answers on their way, than are simulated.
+    """
+    ahead = simulation.mode.ahead
+    answers = round((1 + ahead) * simulation.prompts * simulation.rollouts)
+    if ahead > BEFORE:
+        raise ValueError(
+            f"trainer.v1.colocate_async.num_warmup_batches={ahead:g} has no plan: at most {BEFORE}, since {BEFORE} "
+            "steps are simulated before the first that counts"
+        )
+    if answers > MOST:
+        raise ValueError(
+            f"{answers:,} answers on their way have no plan, at most {MOST:,}: lower "
+            "data.train_batch_size, actor_rollout_ref.rollout.n or trainer.v1.colocate_async.num_warmup_batches"
+        )
+    counted = max(FEWEST, min(COUNTED, ANSWERS // answers - BEFORE))
+    waits = list(islice(simulation.waits(), BEFORE, BEFORE + counted))
     tokens = sum(wait.tokens for wait in waits)
     return Forecast(
         seconds=float(np.mean([wait.seconds for wait in waits])),

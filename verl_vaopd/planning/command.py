@@ -4,7 +4,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from verl_vaopd.costs.devices import DEVICES
 from verl_vaopd.costs.heads import check_heads
@@ -33,8 +33,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="verl-vaopd plan",
         description="Print memory per phase and GPU, step time, run time and disk of a recipe; refuse what cannot fit.",
-        epilog="Exit code 0: it fits; 1: it does not; 2: it cannot be planned. Memory is the most that the settings "
-        "allow, seconds are the prediction of a roofline: docs/planning.md tells what is assumed.",
+        epilog="Exit code 0: it fits; 1: it does not; 2: it cannot be planned, or train would refuse it. Memory is the "
+        "most that the settings allow, seconds are the prediction of a roofline: docs/planning.md tells what is "
+        "assumed.",
     )
     parser.add_argument("recipe", help="a recipe's path or name, such as vaopd_8b_2b_geo3k")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="hydra overrides, as for the recipe")
@@ -112,7 +113,7 @@ def waiting_facts(waiting: Forecast, mode: Mode, draw: Draw) -> Iterator[tuple[s
         "trainer mode",
         f"{mode}: generation {waiting.seconds:.1f} s, {waiting.batch:.0f} sequences a replica at first",
     )
-    if mode.warmup:
+    if mode.ahead:
         yield (
             "staleness",
             f"{waiting.staleness:.1f} updates on average, {waiting.oldest} at most; earlier weights wrote "
@@ -168,14 +169,15 @@ def answers_of(args: argparse.Namespace, limit: int) -> LogNormal | Measured:
     return LogNormal(mean, args.response_p99 or min(limit, TAIL * mean), limit)
 
 
-def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
+def plan(args: argparse.Namespace, check: Callable) -> tuple[list[str], list[str]]:
     """Lines to print, and what does not fit.
 
     Raises:
-        ValueError: the recipe cannot be planned.
+        ValueError: ``check`` refuses the recipe's config, or it cannot be planned.
     """
     asked_mode = [f"trainer.v1.trainer_mode={args.trainer_mode}"] if args.trainer_mode else []
     config = composed(args.recipe, [*args.overrides, *asked_mode], **node_environment(args.gpus))
+    check(config)
     each, device, trainer = settings(config), DEVICES[args.gpu], config.trainer
     check_heads(each.student.text, each.tensor_parallel)
     phases, mode = memory.phases(each, device.memory), mode_of(config)
@@ -190,7 +192,7 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     replicas = each.gpus // each.tensor_parallel
     asked = [f"a validation {math.ceil(course.problems * course.samples / replicas)}"]
     if each.needs.samples:
-        asked.insert(0, f"a step has {math.ceil((1 + mode.warmup) * each.prompts * each.rollouts / replicas)}")
+        asked.insert(0, f"a step has {math.ceil((1 + mode.ahead) * each.prompts * each.rollouts / replicas)}")
     largest = max(phases, key=lambda phase: phase.total)
     loaded = f"{each.student.total / 1e9:.1f} B parameters"
     if each.needs.teacher_views:
@@ -216,11 +218,14 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     return lines, list(misfits(phases, each, device.memory))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0: it fits; 1: it does not; 2: it cannot be planned."""
+def run(argv: Sequence[str] | None, check: Callable) -> int:
+    """Plan what ``argv`` asks for, unless ``check`` raises a ValueError over its config.
+
+    Exit code 0: it fits; 1: it does not; 2: it cannot be planned, or a run would be refused.
+    """
     args = parse(argv)
     try:
-        lines, wrong = plan(args)
+        lines, wrong = plan(args, check)
     except ValueError as error:
         print(f"verl-vaopd plan: {error}", file=sys.stderr)
         return 2
@@ -230,7 +235,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     print("\nIt fits. Memory is the most that is counted; seconds are predicted, not measured (docs/planning.md).")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
