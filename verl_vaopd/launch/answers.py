@@ -70,20 +70,26 @@ def answer(config) -> dict:
 
 
 def checked(config) -> tuple:
-    """Section ``vaopd`` as its dataclass, and the processor of models and data that fit each other."""
+    """Section ``vaopd`` as its dataclass, and the processor of models and data that fit each other.
+
+    Raises:
+        ValueError: what a run on these answers would be refused for too, before they are sampled.
+    """
     from verl_vaopd.checks.models import check_models, model_type_of
     from verl_vaopd.checks.rows import check_rows, image_limit
-    from verl_vaopd.methods import method_of
+    from verl_vaopd.checks.start import check_settings
     from verl_vaopd.settings.compose import instantiate
+    from verl_vaopd.settings.steps import check_steps
 
     vaopd, data = instantiate(config), config.data
-    second_view = method_of(vaopd).second_view(random.Random(0), validate=False)
     if not vaopd.answers:
         raise ValueError("vaopd.answers is not set: name the folder to write")
+    second_view = check_settings(config).second_view(random.Random(0), validate=False)
     student = config.actor_rollout_ref.model.path
     processor = check_models(student, vaopd.teacher.path)
     limit, model_type = image_limit(config), model_type_of(student)
-    check_rows(data.train_files, "data.train_files", processor, data, second_view, limit, model_type)
+    rows = check_rows(data.train_files, "data.train_files", processor, data, second_view, limit, model_type)
+    check_steps(config, rows)
     return vaopd, processor
 
 
