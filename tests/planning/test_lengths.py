@@ -23,6 +23,13 @@ def test_a_log_normal_has_its_mean_and_its_tail():
     assert drawn(LogNormal(100, 300, limit=200)).max() == 200
 
 
+def test_the_longest_is_one_of_many_or_the_limit():
+    # s = 0.5333: 100 exp(4 x 0.5333 - 0.1422) = 100 exp(1.991)
+    assert LogNormal(mean=100, p99=300, limit=10_000).longest == pytest.approx(732, rel=0.01)
+    assert LogNormal(mean=100, p99=300, limit=500).longest == 500
+    assert LogNormal(mean=100, p99=100, limit=500).longest == 100
+
+
 def test_siblings_are_as_alike_as_asked():
     def alike(share):
         logs = np.log(drawn(LogNormal(500, 1500, 10_000, share)))
@@ -63,11 +70,30 @@ def test_measured_lengths_come_from_a_run(tmp_path):
     assert measured(tmp_path).groups == ((2, 3), (9,))
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", "[1, 0]", "[1.5]", "[[]]", "no json"])
+@pytest.mark.parametrize("content", ["[]", "{}", "[1, 0]", "[1.5]", "[[]]", "[true]", "no json"])
 def test_what_are_no_lengths_is_refused(tmp_path, content):
     path = tmp_path / "lengths.json"
     path.write_text(content)
     with pytest.raises(ValueError, match="--lengths .*lengths.json"):
         measured(path)
     with pytest.raises(ValueError, match=r"no rollouts/step_\*.jsonl"):
+        measured(tmp_path)
+
+
+def test_measured_lengths_above_the_limit_are_cut_and_said(tmp_path):
+    path = tmp_path / "lengths.json"
+    path.write_text(json.dumps([[50, 10**30], [60]]))
+    cut = measured(path, 4096)
+    assert cut.groups == ((50, 4096), (60,)) and cut.longest == 4096
+    assert str(cut) == "3 measured (lengths.json, 1 cut at 4,096), mean 1402, longest 4,096"  # 4206 / 3
+    path.write_text("[50, 60]")
+    assert str(measured(path, 4096)) == "2 measured (lengths.json), mean 55, longest 60"
+
+
+@pytest.mark.parametrize("row", [{"id": "a", "question": "What?"}, {"token_ids": [7]}, ["a"]])
+def test_rows_that_no_run_has_logged_are_refused(tmp_path, row):
+    (tmp_path / "rollouts").mkdir()
+    good = {"id": "a", "question": "What?", "token_ids": [7]}
+    (tmp_path / "rollouts" / "step_1.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(row)}\n")
+    with pytest.raises(ValueError, match=r"--lengths .*step_1.jsonl, line 2: must be a logged rollout"):
         measured(tmp_path)

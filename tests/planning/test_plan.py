@@ -157,6 +157,18 @@ def test_partial_rollouts_are_planned_beside_sync(tmp_path, capsys):
 def test_lengths_that_cannot_be_are_refused(capsys):
     assert main(["vaopd_8b_2b_geo3k", "--response-p99", "600"]) == 2
     assert "--response-mean 1200 must be between 1 and --response-p99 600" in capsys.readouterr().err
+    assert main(["vaopd_8b_2b_geo3k", "--response-p99", "0"]) == 2
+    assert "--response-mean 1200 must be between 1 and --response-p99 0" in capsys.readouterr().err
+
+
+def test_short_answers_and_small_batches_have_a_plan(tmp_path, capsys):
+    path = tmp_path / "lengths.json"
+    path.write_text("[50, 60]")
+    assert main(["vaopd_8b_2b_geo3k", "--lengths", str(path)]) == 0
+    assert "mean 55, longest 60" in capsys.readouterr().out
+    assert main(["vaopd_8b_2b_geo3k", "--response-mean", "50"]) == 0
+    # 8 answers of 400 tokens on average have 3,200 in all, less than one of the longest
+    assert main(["vaopd_8b_2b_geo3k", "--response-mean", "400", "data.train_batch_size=2"]) == 0
 
 
 WARMUP = "trainer.v1.colocate_async.num_warmup_batches"

@@ -164,9 +164,10 @@ def answers_of(args: argparse.Namespace, limit: int) -> LogNormal | Measured:
         ValueError: lengths that no answers have.
     """
     if args.lengths:
-        return measured(args.lengths)
+        return measured(args.lengths, limit)
     mean = min(args.response_mean, limit)
-    return LogNormal(mean, args.response_p99 or min(limit, TAIL * mean), limit)
+    p99 = min(limit, TAIL * mean) if args.response_p99 is None else args.response_p99
+    return LogNormal(mean, p99, limit)
 
 
 def plan(args: argparse.Namespace, check: Callable) -> tuple[list[str], list[str]]:
@@ -185,7 +186,7 @@ def plan(args: argparse.Namespace, check: Callable) -> tuple[list[str], list[str
     lengths = {
         "prompt_tokens": min(args.prompt_tokens, each.prompt_limit),
         "response_mean": min(draw.mean, each.response_limit),
-        "response_longest": each.response_limit,
+        "response_longest": draw.longest,
     }
     course = course_of(config, each, device, lengths, draw, args.network_gbit / 8 * 1e9)
     sequences = memory.vllm_parts(each, device.memory)["vLLM keys and values"] / memory.sequence_bytes(each)

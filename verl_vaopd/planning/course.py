@@ -70,11 +70,17 @@ def course_of(config, plan: Settings, device: Device, lengths: dict[str, float],
     """
     trainer, needs = config.trainer, plan.needs
 
+    def batch(prompts: int, rollouts: int) -> Workload:
+        """Its longest answer leaves the others a token each."""
+        others = prompts * rollouts - 1
+        longest = min(lengths["response_longest"], (others + 1) * lengths["response_mean"] - others)
+        return Workload(prompts, rollouts, **{**lengths, "response_longest": longest})
+
     def usual(settings: Settings, prompts: int, rollouts: int) -> dict[str, float]:
-        return usual_step(settings, device, Workload(prompts, rollouts, **lengths), trainer.nnodes, network)
+        return usual_step(settings, device, batch(prompts, rollouts), trainer.nnodes, network)
 
     check_steps(config, rows := training_rows(config))
-    usual_batch = Workload(plan.prompts, plan.rollouts, **lengths)
+    usual_batch = batch(plan.prompts, plan.rollouts)
     seconds, waiting = needs.of_a_step(usual(plan, plan.prompts, plan.rollouts)), None
     if needs.samples:
         waiting = waiting_for(plan, device, usual_batch, draw, mode_of(config))

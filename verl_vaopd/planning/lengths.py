@@ -10,6 +10,7 @@ from statistics import NormalDist
 import numpy as np
 
 from verl_vaopd.runlog.json_lines import read_json_lines
+from verl_vaopd.settings.values import is_whole
 
 ALIKE = 0.5
 """Assumed, not measured: correlation of the logarithms of two siblings' lengths."""
@@ -54,6 +55,11 @@ class LogNormal:
         z = NormalDist().inv_cdf(0.99)
         return z - math.sqrt(z * z - 2 * math.log(self.p99 / self.mean))
 
+    @property
+    def longest(self) -> float:
+        """Tokens that one answer of 30,000 is above, or the limit."""
+        return min(self.limit, self.mean * math.exp(4 * self.sigma - self.sigma**2 / 2))
+
     def __call__(self, generator: np.random.Generator, prompts: int, rollouts: int) -> np.ndarray:
         shared, own = generator.standard_normal((prompts, 1)), generator.standard_normal((prompts, rollouts))
         normal = math.sqrt(self.alike) * shared + math.sqrt(1 - self.alike) * own
@@ -86,17 +92,22 @@ class Measured:
     def mean(self) -> float:
         return float(np.mean(np.concatenate(self.groups)))
 
+    @property
+    def longest(self) -> int:
+        return max(map(max, self.groups))
+
     def __str__(self) -> str:
         lengths = np.concatenate(self.groups)
-        return f"{len(lengths):,} measured ({self.source}), mean {lengths.mean():.0f}, longest {lengths.max():,}"
+        return f"{len(lengths):,} measured ({self.source}), mean {lengths.mean():.0f}, longest {self.longest:,}"
 
 
-def measured(path: str | Path) -> Measured:
+def measured(path: str | Path, limit: int | None = None) -> Measured:
     """Lengths of a file or a run.
 
     Args:
         path: a JSON file with a list of lengths, or a list of lists: one of siblings per prompt; or the folder of a
             run, whose ``rollouts/step_*.jsonl`` are read.
+        limit: tokens at which longer ones are cut, which the source then says.
     Raises:
         ValueError: something else, no length, or one that is no whole number of at least 1.
     """
@@ -113,18 +124,31 @@ def measured(path: str | Path) -> Measured:
         except (OSError, ValueError) as error:
             raise ValueError(f"--lengths {path} cannot be read: {error}") from error
         groups = [each if isinstance(each, list) else [each] for each in found] if isinstance(found, list) else []
-    wrong = [length for group in groups for length in group if not isinstance(length, int) or length < 1]
+    lengths = [length for group in groups for length in group]
+    wrong = [length for length in lengths if not is_whole(length) or length < 1]
     if wrong or not groups or not all(groups):
         raise ValueError(
             f"--lengths {path}: must be a list of lengths in tokens, or of lists of them, one a prompt"
             + (f"; got {wrong[0]!r}" if wrong else "")
         )
-    return Measured(tuple(map(tuple, groups)), path.name)
+    source, most = path.name, limit or max(lengths)
+    if cut := sum(length > most for length in lengths):
+        source += f", {cut:,} cut at {most:,}"
+    return Measured(tuple(tuple(min(length, most) for length in group) for group in groups), source)
 
 
 def _of_prompts(file: Path) -> list[list[int]]:
-    """Lengths of a step's logged rollouts, siblings together."""
+    """Lengths of a step's logged rollouts, siblings together.
+
+    Raises:
+        ValueError: a row that no run has logged.
+    """
     groups: dict[str, list[int]] = {}
-    for row in read_json_lines(file):
+    for number, row in enumerate(read_json_lines(file), start=1):
+        lacks = {"id", "question", "token_ids"} - (row.keys() if isinstance(row, dict) else set())
+        if lacks or not isinstance(row["token_ids"], list):
+            raise ValueError(
+                f"--lengths {file}, line {number}: must be a logged rollout, with id, question and a list token_ids"
+            )
         groups.setdefault(f"{row['id']} {row['question']}", []).append(len(row["token_ids"]))
     return list(groups.values())
