@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
-from verl_vaopd.checks.identity import check_mode_of, check_models_of, checkpoint_to_resume, fingerprint, write_models
+from verl_vaopd.checks.identity import check_models_of, checkpoint_to_resume, fingerprint, write_models
 
 
 @pytest.fixture
@@ -71,13 +71,3 @@ def test_the_checkpoint_is_the_one_that_verl_takes(tmp_path):
     assert checkpoint_to_resume(config(resume_mode="disable")) is None
     path = "/elsewhere/global_step_7"
     assert str(checkpoint_to_resume(config(resume_mode="resume_path", resume_from_path=path))) == path
-
-
-def test_a_run_goes_on_in_the_mode_that_it_began_in(tmp_path):
-    check_mode_of(tmp_path, "sync")
-    with pytest.raises(ValueError, match=r"trainer_mode=colocate_async: .* is of a run with sync: set that, or"):
-        check_mode_of(tmp_path, "colocate_async")
-    (tmp_path / "transfer_queue").mkdir()  # prompts on their way
-    check_mode_of(tmp_path, "colocate_async")
-    with pytest.raises(ValueError, match=r"trainer_mode=sync: .* is of a run with colocate_async"):
-        check_mode_of(tmp_path, "sync")

@@ -103,20 +103,6 @@ def check_models_of(checkpoint: Path, **models: str | None) -> None:
         )
 
 
-def check_mode_of(checkpoint: Path, mode: str) -> None:
-    """Refuse to go on in another ``trainer.v1.trainer_mode``: prompts on their way would be lost.
-
-    Raises:
-        ValueError: names the checkpoint and its mode.
-    """
-    was = "colocate_async" if (checkpoint / "transfer_queue").exists() else "sync"
-    if mode != was:
-        raise ValueError(
-            f"trainer.v1.trainer_mode={mode}: {checkpoint} is of a run with {was}: set that, or vaopd.output_dir "
-            "(RUN_DIR of a recipe) to a new folder"
-        )
-
-
 @functools.cache  # asked for at every save
 def _identity(path: str) -> dict[str, object]:
     folder = Path(local_checkpoint(path))

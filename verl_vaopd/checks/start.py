@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from verl_vaopd.settings.compose import planned_steps
+from verl_vaopd.settings.resumed import check_kept_settings
 from verl_vaopd.settings.steps import check_steps
 
 if TYPE_CHECKING:  # imports torch
@@ -68,7 +69,7 @@ def check(config, dry_run: bool = False) -> list[str]:
         if checkpoint := identity.checkpoint_to_resume(config):
             identity.check_models_of(checkpoint, **identity.models_of(config, method))
             check_trained_of(checkpoint, config)
-            identity.check_mode_of(checkpoint, config.trainer.v1.trainer_mode)
+            check_kept_settings(checkpoint, config)
         check_output(config, planned_steps(config))
     return missing
 

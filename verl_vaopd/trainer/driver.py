@@ -23,6 +23,7 @@ from verl_vaopd.runlog.run_log import RunLog, summary_table
 from verl_vaopd.runlog.time_left import TimeLeft
 from verl_vaopd.runlog.token_log import TokenLog
 from verl_vaopd.settings.config import VAOPDConfig
+from verl_vaopd.settings.resumed import write_kept_settings
 from verl_vaopd.trainer import checkpoints
 from verl_vaopd.trainer.alarms import StepAlarms
 from verl_vaopd.trainer.partial import PartialRollouts
@@ -176,6 +177,7 @@ class Driver(Validation, Profiling, TrainingStep):
             super()._save_checkpoint()
             written = checkpoints.aside(folder, self.global_steps)
             write_models(written, **models_of(self.config, self.method))
+            write_kept_settings(written, self.config)
             self.run_log.save_to(written, self._record)
         except (OSError, ray.exceptions.RayTaskError) as error:
             reason = getattr(error, "cause", error)

@@ -1,0 +1,41 @@
+"""Settings that a run may not change when it goes on: prompts that are on their way in its checkpoint hang on them."""
+
+import json
+import os
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+BATCH, AHEAD = "data.train_batch_size", "trainer.v1.colocate_async.num_warmup_batches"
+FILE = "partial_rollouts.json"
+"""In a checkpoint of ``colocate_async``: the two settings."""
+MEND = "set that, or vaopd.output_dir (RUN_DIR of a recipe) to a new folder"
+
+
+def write_kept_settings(folder: str, config) -> None:
+    """Leave :data:`FILE` in a checkpoint's folder, if prompts are on their way in it."""
+    if config.trainer.v1.trainer_mode != "sync":
+        with open(os.path.join(folder, FILE), "w") as f:
+            json.dump({name: OmegaConf.select(config, name) for name in (BATCH, AHEAD)}, f, indent=1)
+
+
+def check_kept_settings(checkpoint: Path, config) -> None:
+    """Refuse to go on with settings under which prompts on their way would be lost, or stay on their way to the end.
+
+    Raises:
+        ValueError: names the checkpoint, the setting and what it was.
+    """
+    mode = config.trainer.v1.trainer_mode
+    was = "colocate_async" if (checkpoint / "transfer_queue").exists() else "sync"
+    if mode != was:
+        raise ValueError(f"trainer.v1.trainer_mode={mode}: {checkpoint} is of a run with {was}: {MEND}")
+    if not (checkpoint / FILE).exists():  # sync, or of a version that wrote none
+        return
+    kept = json.loads((checkpoint / FILE).read_text())
+    batch, ahead = (OmegaConf.select(config, name) for name in (BATCH, AHEAD))
+    if batch != kept[BATCH]:
+        raise ValueError(
+            f"{BATCH}={batch}: {checkpoint} is of a run with {kept[BATCH]}, and holds prompts by such batches: {MEND}"
+        )
+    if ahead < kept[AHEAD]:
+        raise ValueError(f"{AHEAD}={ahead}: {checkpoint} has {kept[AHEAD]} ahead, which would stay: set that or more")
