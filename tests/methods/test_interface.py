@@ -4,15 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from tests.settings.test_config import REQUIRED
 from verl_vaopd.checks.start import check_settings
 from verl_vaopd.methods import Distillation, Method, Step, Weighed, method_class, method_names, method_of
 from verl_vaopd.methods.interface.checked import checked
 from verl_vaopd.methods.interface.distillation import Divergence
+from verl_vaopd.methods.interface.followed import unfollowed
 from verl_vaopd.methods.interface.policy import PolicyGradient
 from verl_vaopd.settings.compose import compose
 from verl_vaopd.settings.config import VAOPDConfig
+from verl_vaopd.settings.of_methods import GKDConfig, MassConfig, PAPOConfig
 from verl_vaopd.settings.teacher import TeacherConfig
 
 OUTSIDE = str(Path(__file__).parent / "outside")
@@ -127,6 +130,60 @@ def test_settings_that_a_method_cannot_have_are_refused(overrides, says):
     with pytest.raises(ValueError) as refused:
         check_settings(compose("tiny_cpu", [*REQUIRED, *overrides]))
     assert says in str(refused.value)
+
+
+UNREAD = [
+    ("vaopd", "mass.share=0.5"),
+    ("vaopd", "papo.mask_ratio=0.5"),
+    ("vaopd", "gkd.beta=0.1"),
+    ("vaopd", "mask_seed=7"),
+    ("vaopd rollout_weighting=false", "temperature=0.5"),
+    ("vaopd token_grouping=false", "high_weight=0.4"),
+    ("vaopd_mass", "high_fraction=0.3"),
+    ("opd", "rollout_weighting=false"),
+    ("opd", "mask_fraction=0.2"),
+    ("opd degraded_view=false", "degradation=blank"),
+    ("gkd", "high_weight=0.4"),
+    ("grpo", "papo.entropy_weight=0"),
+    ("papo", "degradation_ratio=0.5"),
+    ("cot_sft answers=a", "eps=1e-3"),
+]
+READ = [
+    ("vaopd", "mass.share=0.9"),  # its default
+    ("vaopd", "temperature=0.5 eps=1e-3 high_fraction=0.3 high_weight=0.4 score=distribution"),
+    ("vaopd", "mask_seed=42"),  # that of the data, below
+    ("vaopd_mass", "mass.share=0.5 mass.tokens=random mask_seed=7 high_weight=0.4"),
+    ("opd", "mask_tokens=random mask_fraction=0.2 mask_seed=7 high_fraction=0.3"),
+    ("gkd", "gkd.beta=0.1 gkd.token_weights=visual_advantage high_weight=0.4"),
+    ("papo", "papo.mask_ratio=0.5"),
+    ("base", "degraded_view=false"),
+    ("offpolicy_kd answers=a", "degradation=blank"),
+]
+
+
+def refused_by(method: str, overrides: str) -> list[str]:
+    """Names of settings that the method refuses."""
+    given = OmegaConf.to_container(OmegaConf.from_dotlist(f"method={method} {overrides}".split()))
+    for name, section in (("mass", MassConfig), ("papo", PAPOConfig), ("gkd", GKDConfig)):
+        given[name] = section(**given.get(name, {}))
+    config = OmegaConf.create({"data": {"seed": 42}})
+    return [name for wrong, name, *_ in unfollowed(method_of(settings(**given)), config) if wrong]
+
+
+@pytest.mark.parametrize("method, override", UNREAD)
+def test_a_setting_that_is_set_and_not_read_is_refused(method, override):
+    assert refused_by(method, override) == [f"vaopd.{override.split('=')[0]}"]
+
+
+@pytest.mark.parametrize("method, overrides", READ)
+def test_a_setting_that_is_read_is_not_refused(method, overrides):
+    assert refused_by(method, overrides) == []
+
+
+def test_an_unread_setting_is_refused_before_a_start():
+    says = "vaopd.mass.share=0.5: must be 0.9, its default: opd does not read it"
+    with pytest.raises(ValueError, match=says):
+        check_settings(compose("tiny_cpu", [*REQUIRED, "vaopd.method=opd", "vaopd.mass.share=0.5"]))
 
 
 def weighed(token_weights, **more) -> Weighed:

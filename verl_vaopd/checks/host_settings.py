@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from verl_vaopd.checks.safety import refuse_unsafe_settings
 from verl_vaopd.methods import Method, method_of
+from verl_vaopd.methods.interface.followed import unfollowed
 from verl_vaopd.methods.interface.method import Refusal
 from verl_vaopd.settings.compose import instantiate
 from verl_vaopd.settings.values import is_whole
@@ -22,7 +23,8 @@ def validate_host_settings(config) -> None:
     refuse_unsafe_settings(config)
     method = method_of(instantiate(config))
     parts = (_data(config), _batch(config), _token_budgets(config, method), _student(config), _rollout(config))
-    for refusals in (*parts, _devices(config), _trainer(config), method.refusals(config)):
+    parts += (_devices(config), _trainer(config), method.refusals(config), unfollowed(method, config))
+    for refusals in parts:
         for wrong, name, value, wanted in refusals:
             if wrong:
                 raise ValueError(f"{name}={value!r}: must be {wanted}")

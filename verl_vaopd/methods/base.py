@@ -11,6 +11,10 @@ class Base(Method):
     def teacher_views(self) -> int:
         return 2 if self.settings.degraded_view else 0
 
+    @property
+    def follows(self) -> tuple[str, ...]:
+        return (*super().follows, "degraded_view")
+
     def prepare(self, config) -> None:
         config.trainer.val_only = config.trainer.val_before_train = True
 

@@ -30,6 +30,10 @@ class CoTSFT(Method):
     def teacher_views(self) -> int:
         return 2 if self.settings.degraded_view else 0  # for the VA of held-out answers
 
+    @property
+    def follows(self) -> tuple[str, ...]:
+        return (*super().follows, "degraded_view")
+
     def weigh(self, step: Step) -> Weighed:
         raise TypeError(f"{self.name} takes no step: sft/ makes its batches")
 

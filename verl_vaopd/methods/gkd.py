@@ -30,6 +30,10 @@ class GKD(Distillation):
     def weigh(self, step: Step) -> Weighed:
         return self.weights.weigh(step)
 
+    @property
+    def follows(self) -> tuple[str, ...]:
+        return (*self.weights.follows, "gkd")
+
     def refusals(self, config):
         yield from super().refusals(config)
         yield from self.weights.refusals(config)

@@ -36,6 +36,11 @@ class OPD(Distillation):
             raise ValueError(f"vaopd.mask_tokens={settings.mask_tokens} leaves no token: every response has one token")
         return weights
 
+    @property
+    def follows(self) -> tuple[str, ...]:
+        masks = {"none": (), "random": ("mask_fraction", "mask_seed")}
+        return (*super().follows, *masks.get(self.settings.mask_tokens, ("mask_fraction",)))
+
     def refusals(self, config):
         yield from super().refusals(config)
         mask = self.settings.mask_tokens

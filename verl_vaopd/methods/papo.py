@@ -43,6 +43,10 @@ class PAPO(GRPO):
     title = "PAPO"
     student_views = 2
 
+    @property
+    def follows(self) -> tuple[str, ...]:
+        return ("papo",)
+
     def second_view(self, rng: random.Random, validate: bool):
         if validate:
             return None

@@ -43,6 +43,13 @@ class VAOPD(Distillation):
         weighed.metrics["va/zero_rollouts"] = float((mean_va == 0).float().mean())
         return weighed
 
+    @property
+    def follows(self) -> tuple[str, ...]:
+        own = ["rollout_weighting", "token_grouping"]
+        own += ["temperature", "eps"] if self.settings.rollout_weighting else []
+        own += ["high_weight"] if self.settings.token_grouping else []
+        return (*super().follows, *own)
+
     def refusals(self, config):
         yield from super().refusals(config)
         view = self.settings.degraded_view

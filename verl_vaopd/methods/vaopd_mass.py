@@ -27,6 +27,11 @@ class VAOPDMass(VAOPD):
         weighed.metrics["weights/high_fraction"] = float(weighed.student["high_va"][step.mask].float().mean())
         return weighed
 
+    @property
+    def follows(self) -> tuple[str, ...]:
+        inherited = [name for name in super().follows if name != "high_fraction"]
+        return (*inherited, "mass", *(["mask_seed"] if self.settings.mass.tokens == "random" else []))
+
     def refusals(self, config):
         yield from super().refusals(config)
         groups = self.settings.token_grouping

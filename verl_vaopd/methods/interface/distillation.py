@@ -70,6 +70,10 @@ class Distillation(Method):
     def reads(self) -> tuple[str, ...]:
         return (*self.score_names, *(("rm_scores",) if self.settings.reward_weight else ()))
 
+    @property
+    def follows(self) -> tuple[str, ...]:
+        return (*super().follows, "degraded_view", "high_fraction")  # the high group is logged by every distillation
+
     def refusals(self, config):
         yield from super().refusals(config)
         if self.settings.reward_weight:

@@ -75,6 +75,8 @@ class Label:
     kind: str | None = None
 
 
+TWO_VIEWS = ("degradation", "degradation_ratio", "score")
+"""Settings that are read where the teacher scores two views."""
 SHOWN = (("va/mean", "VA {:.4f}"), ("va/top10_share", "(top 10%: {:.0%})"))
 DRIFT = ("drift/mean", "drift {:.1e}")
 
@@ -148,6 +150,12 @@ class Method(ABC):
             mode,
             f"'sync': answers of {self.name} are stored, no step waits for them",
         )
+
+    @property
+    def follows(self) -> tuple[str, ...]:
+        """Of the settings of ``vaopd`` that not every method reads (``OF_METHODS``), those that this one does, under
+        its other settings. Of a section: all in it."""
+        return TWO_VIEWS if self.teacher_views == 2 else ()
 
     # ------------------------------------------------------------------ views, and who sees them
 
