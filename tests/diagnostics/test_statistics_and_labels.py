@@ -77,6 +77,9 @@ def test_what_is_trained_and_how_is_in_the_label():
     assert label_of(config) == ("Standard OPD", "method")
     config["trainer"]["v1"]["trainer_mode"] = "colocate_async"
     assert label_of(config) == ("Standard OPD, partial rollouts 2/4", "method")
+    config["trainer"]["v1"]["sampler"]["max_off_policy_threshold"] = None
+    assert label_of(config)[0] == "Standard OPD, partial rollouts 2/no bound"
+    config["trainer"]["v1"]["sampler"]["max_off_policy_threshold"] = 4
     config["actor_rollout_ref"]["model"]["lora_rank"] = 8
     config["vaopd"]["freeze"] = ["vision", "merger"]
     expected = "Standard OPD, partial rollouts 2/4, LoRA 8, vision and merger frozen"

@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from ray.exceptions import RayActorError
+
+from verl_vaopd.launch import watch
 
 WATCHED = """
 import os, signal, time, ray
@@ -122,3 +125,21 @@ def test_a_worker_that_dies_ends_the_driver_and_is_named():
     assert "student_0:0 died: " in result.stdout and "pid: " in result.stdout  # with what Ray knows of it
     assert "the driver died: " in result.stdout
     assert "teacher_0:0" not in result.stdout
+
+
+def test_a_node_without_memory_is_said_in_a_line():
+    """Ray's own words are pages, and the same again for every actor that it ended. These are theirs, in part."""
+    words = (
+        "The actor died because of an unexpected error: 3 worker(s) were killed due to the node running low on memory. "
+        "Memory on the node (IP: 10.0.0.7, ID: a17f8edd) was 22.20GB used / 23.54GB limit (0.943004) OOM kill reason: "
+        "Memory usage 24014573568B exceeded threshold of 24012687360B (95.0% of 25276514304B limit) Object store ..."
+    )
+    assert watch._said(RayActorError()) == str(RayActorError())
+
+    class Died(RayActorError):
+        def __str__(self):
+            return words
+
+    said = watch._said(Died())
+    assert said.startswith("Ray ended it because node 10.0.0.7 was out of memory (22.20GB, 23.54GB there is)")
+    assert len(said) < 250

@@ -53,4 +53,4 @@ def partial_rollouts(config: dict) -> str:
     if host.get("trainer_mode") != "colocate_async":
         return ""
     ahead, bound = host["colocate_async"]["num_warmup_batches"], host["sampler"]["max_off_policy_threshold"]
-    return f", partial rollouts {ahead:g}/{bound}"
+    return f", partial rollouts {ahead:g}/{'no bound' if bound is None else bound}"

@@ -13,6 +13,9 @@ WATCHED = ("student_", "teacher_", "vllm_server_", "agent_loop_worker_")
 """How the names of actors begin that live as long as the run."""
 HAS_ENGINE = re.compile(r"vllm_server_(\D+_)?\d+_0(?!\d)")
 """Names of servers that hold an engine: the replica's and its node's number follow, and the first node has it."""
+OUT_OF_MEMORY = re.compile(
+    r"Memory on the node \(IP: ([\d.:a-f]+),.*?\) was ([\d.]+GB) used / ([\d.]+GB) limit", re.DOTALL
+)
 STARTED_LAST = "agent_loop_worker_"
 """How the names of actors begin that are started when all engines are up."""
 
@@ -52,7 +55,7 @@ class Watch:
             return self.died
         if isinstance(error, ray.exceptions.RayTaskError):  # the driver lives
             return self._look(certain=True)
-        return f"the driver died: {error}" if isinstance(error, ray.exceptions.RayActorError) else None
+        return f"the driver died: {_said(error)}" if isinstance(error, ray.exceptions.RayActorError) else None
 
     def _look_on(self) -> None:
         while not self._ended.wait(self._every_s):
@@ -105,5 +108,15 @@ def _cause(actor) -> str:
     try:
         ray.get(actor.__ray_ready__.remote(), timeout=10)
     except ray.exceptions.RayError as error:
-        return str(error)
+        return _said(error)
     return "Ray does not say why"
+
+
+def _said(error: ray.exceptions.RayError) -> str:
+    """Ray's words; of the pages that it has on a node without memory, what a person needs."""
+    if not (full := OUT_OF_MEMORY.search(words := str(error))):
+        return words
+    return (
+        f"Ray ended it because node {full[1]} was out of memory ({full[2]}, {full[3]} there is): end what else runs on "
+        "it, or take a larger one; RAY_memory_usage_threshold moves the limit"
+    )
