@@ -34,7 +34,7 @@ def tiny_folder() -> Path:
     return TINY
 
 
-def run_ranks(module: str, worlds: tuple[int, ...], folder: Path, timeout: int = 300) -> None:
+def run_ranks(module: str, worlds: tuple[int, ...], folder: Path, timeout: int = 1800) -> None:
     """``python -m module RANK WORLD FOLDER`` for every rank of every world, all at once."""
     ranks = [
         subprocess.Popen(
@@ -122,7 +122,7 @@ print("ANSWERS", json.dumps([[processor.tokenizer.decode(ids), ids] for ids in b
 
 def greedy_answers(student: Path, data: Path) -> list[tuple[str, list[int]]]:
     """Of transformers and of vLLM to the first question of ``data``, decoded greedily in float32: text and ids."""
-    result = run(sys.executable, "-c", GENERATE, student, data, timeout=600)
+    result = run(sys.executable, "-c", GENERATE, student, data, timeout=1800)
     assert result.returncode == 0
     line = next(line for line in result.stdout.splitlines() if line.startswith("ANSWERS "))
     return json.loads(line.removeprefix("ANSWERS "))

@@ -78,6 +78,6 @@ def test_a_run_whose_parts_are_stopped_is_named_and_goes_on(parts, tmp_path, req
         shown = len(progress())
     steps(1)
     hung.process.send_signal(signal.SIGTERM)
-    assert hung.process.wait(timeout=600) == 0, hung.said()[-3000:]
+    assert hung.process.wait(timeout=1800) == 0, hung.said()[-3000:]
     time.sleep(1)
     assert not stack_processes() - before

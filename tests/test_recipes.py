@@ -208,12 +208,12 @@ def test_a_replication_that_is_stopped_saves_its_runs(replication, tmp_path, sig
     start = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), "stdout": subprocess.PIPE}
     process = subprocess.Popen(replication, env={**os.environ, "REPLICATION_DIR": str(tmp_path / "runs")}, **start)
     runs = [tmp_path / "runs" / name / "seed_1" for name in ("base", "cot_sft")]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not all((run / "started").exists() for run in runs):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signum)
-    said = process.communicate(timeout=30)[0].decode()
+    said = process.communicate(timeout=300)[0].decode()
     assert process.returncode == {signal.SIGTERM: 0, signal.SIGINT: 130}[signum]
     assert "stopped; the same command goes on" in said
     assert all((run / "saved").exists() for run in runs)
@@ -221,7 +221,7 @@ def test_a_replication_that_is_stopped_saves_its_runs(replication, tmp_path, sig
 
 def test_a_run_that_fails_ends_the_replication(replication, tmp_path):
     env = {**os.environ, "REPLICATION_DIR": str(tmp_path / "runs"), "COT_SFT_FAILS": "yes"}
-    ended = subprocess.run(replication, env=env, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(replication, env=env, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 1 and "a run ended with status 3" in ended.stdout
 
 

@@ -24,7 +24,10 @@ echo "setup $*" >>"$CALLS"
 mkdir -p "$VAOPD_VENV/bin"
 cat >"$VAOPD_VENV/bin/python" <<END
 #!/usr/bin/env bash
-case "\\$*" in *"cluster wait"*) ;; *) exec "$PYTHON" "\\$@" ;; esac
+case "\\$*" in
+  *"cluster wait"*) until [[ "\\$(grep -c "cluster node" "$CALLS")" == "\\$(wc -w <<<"$NODES")" ]]; do sleep 0.05; done ;;
+  *) exec "$PYTHON" "\\$@" ;;
+esac
 END
 chmod +x "$VAOPD_VENV/bin/python"
 """
@@ -55,7 +58,7 @@ def job(tmp_path):
                 "NODES": nodes, "SLURM_JOB_ID": "12345", "SLURM_JOB_NODELIST": nodes, "SLURM_CPUS_ON_NODE": "4",
                 "PYTHON": sys.executable, "NODE_ADDR": "127.0.0.1", "HOME": str(tmp_path), **env,
             },
-            capture_output=True, text=True, timeout=120,
+            capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         return ended, calls.read_text().splitlines() if calls.exists() else []
 

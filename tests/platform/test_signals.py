@@ -26,7 +26,7 @@ def mask_after_multiprocessing(tmp_path, hold: bool) -> str:
     path.write_text(PROGRAM.format(hold=hold))
     held = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); "
     command = [sys.executable, "-c", held + "os.execv(sys.executable, [sys.executable, sys.argv[1]])", path]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 

@@ -14,7 +14,7 @@ from tests.stack import ROOT
 def found():
     env = {**os.environ, "VERL_PLATFORM": "cpu"}
     command = [sys.executable, "-m", "tests.rollout.answers_of_server"]
-    shown = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+    shown = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=1800)
     assert shown.returncode == 0, shown.stderr[-3000:]
     return json.loads(shown.stdout.splitlines()[-1])
 

@@ -39,7 +39,7 @@ def study(models, tmp_path_factory):
     arms = ("opd", "mass_distribution", "oracle")
     command = ("-m", "verl_vaopd.study", "--models", models, "--output", output, "--seeds", "1", "--arms", *arms)
     command += ("--cells", "all-1e-3-0", *SMALL)
-    subprocess.run([sys.executable, *map(str, command)], check=True, timeout=300)
+    subprocess.run([sys.executable, *map(str, command)], check=True, timeout=1800)
     return output / "validation" / "all-0.001-0"
 
 
