@@ -25,7 +25,9 @@ mkdir -p "$VAOPD_VENV/bin"
 cat >"$VAOPD_VENV/bin/python" <<END
 #!/usr/bin/env bash
 case "\\$*" in
-  *"cluster wait"*) until [[ "\\$(grep -c "cluster node" "$CALLS")" == "\\$(wc -w <<<"$NODES")" ]]; do sleep 0.05; done ;;
+  *"cluster wait"*)
+    until [[ "\\$(grep -c "cluster node" "$CALLS")" == "\\$(wc -w <<<"$NODES")" ]]; do sleep 0.05; done
+    ;;
   *) exec "$PYTHON" "\\$@" ;;
 esac
 END
