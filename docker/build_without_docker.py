@@ -34,6 +34,16 @@ def instructions(dockerfile: Path) -> list[tuple[str, str]]:
     return [tuple(line.split(None, 1)) for line in text.splitlines() if line.strip()]
 
 
+def with_devices(root: Path) -> list[str]:
+    """What to put before a command that is to have the machine's ``/proc`` and ``/dev`` under ``root``.
+
+    The mounts are seen by that command alone and end with it, however it ends: a folder that is removed after a build
+    was killed must not hold the machine's own devices.
+    """
+    mounts = " && ".join(f"mount --bind /{name} {shlex.quote(str(root / name))}" for name in ("proc", "dev"))
+    return ["unshare", "--mount", "--propagation", "private", "bash", "-c", f'{mounts} && exec "$@"', "bash"]
+
+
 class Stage:
     """One FROM and what follows it."""
 
@@ -62,19 +72,9 @@ class Stage:
         print(f"---- RUN {' '.join(command.split())[:200]}", flush=True)
         env = [f"{name}={value}" for name, value in self.env.items()]
         inside = f"cd {shlex.quote(self.folder)} && {command}"
-        mounts = [self.root / name for name in ("proc", "dev")]
-        for mount in mounts:
-            subprocess.run(["mount", "--bind", f"/{mount.name}", str(mount)], check=True)
-        try:
-            chroot = ["chroot", f"--userspec={self.user}:{self.user}", str(self.root), "env", "-i", *env]
-            subprocess.run(
-                [*chroot, "DEBIAN_FRONTEND=noninteractive", "bash", "-o", "pipefail", "-ec", inside],
-                check=True,
-                stdin=subprocess.DEVNULL,
-            )
-        finally:
-            for mount in reversed(mounts):
-                subprocess.run(["umount", str(mount)], check=True)
+        chroot = ["chroot", f"--userspec={self.user}:{self.user}", str(self.root), "env", "-i", *env]
+        step = [*chroot, "DEBIAN_FRONTEND=noninteractive", "bash", "-o", "pipefail", "-ec", inside]
+        subprocess.run([*with_devices(self.root), *step], check=True, stdin=subprocess.DEVNULL)
 
     def copy(self, arguments: str, stages: dict[str, "Stage"]) -> None:
         print(f"---- COPY {arguments}", flush=True)
