@@ -72,7 +72,7 @@ else
   # All of them: those without the stack take up what the others leave of two cores, and are shown after them.
   shown="$(mktemp)"
   (
-    renice -n 4 "$BASHPID" >/dev/null
+    renice -n 10 "$BASHPID" >/dev/null
     without_stack
     exit "$result"
   ) >"$shown" 2>&1 &
