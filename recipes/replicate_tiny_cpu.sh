@@ -5,7 +5,7 @@
 #
 # Reproduces: the questions, not the figures, of the paper; the setting is that of recipes/vaopd_tiny_cpu.sh, untouched.
 # Runs on:    any Linux machine with 2 cores and 16 GB of memory; no GPU is used.
-# Time:       13 runs a seed, about an hour on 2 cores with --parallel 2; it shows what is left after each.
+# Time:       13 runs a seed (6 with --runs staleness), about an hour on 2 cores with --parallel 2; it shows what is left after each.
 #
 #   bash recipes/replicate_tiny_cpu.sh [--runs paper|staleness] [--seeds N] [--parallel N] [--dry-run] [--restarts N]
 #                                      [hydra overrides]
@@ -17,8 +17,8 @@
 #   --dry-run         print the commands, run nothing
 #   --restarts N      for every run, as are the overrides: start it again from its last checkpoint when it fails
 #
-#   REPLICATION_DIR   default outputs/replicate_tiny_cpu (outputs/staleness_tiny_cpu); runs that are finished there are not done again, one that was
-#                     stopped goes on from its last checkpoint
+#   REPLICATION_DIR   default outputs/replicate_tiny_cpu (outputs/staleness_tiny_cpu); runs that are finished there are not
+#                     done again, one that was stopped goes on from its last checkpoint
 #   TASK, VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV as in recipes/vaopd_tiny_cpu.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/shared.sh"

@@ -41,14 +41,6 @@ export TOKENIZERS_PARALLELISM=false
 export PYTHONUNBUFFERED=1
 
 python="${VAOPD_VENV:-.venv}/bin/python"
-result=5 # pytest's, for no test at all
-
-# run_tests MARKS [pytest arguments]: the worst status is kept, and no test among these is none.
-run_tests() {
-  local status=0
-  "$python" -m pytest --durations=10 -m "$@" || status=$?
-  if [[ "$result" == 5 || "$status" != 0 && "$status" != 5 ]]; then result="$status"; fi
-}
 
 # The tiny models take minutes on one core, once; the tests with the stack want them.
 making=""
@@ -58,31 +50,34 @@ if [[ ${#phases[@]} -gt 1 && $# == 0 ]]; then
 fi
 
 # Without the stack: file by file on two processes of one thread each.
-without_stack() { OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" run_tests "${phases[0]}" -n "$processes" --dist loadfile "$@"; }
+without_stack=(env OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "$python" -m pytest --durations=10 -n "$processes" --dist loadfile)
+without_stack+=(-m "${phases[0]}" "$@")
 # With it: one after another, since a start takes most of the machine.
-with_stack() { OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" run_tests "${phases[1]}" "$@"; }
+with_stack=(env OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" "$python" -m pytest --durations=10 -m "${phases[1]:-}" "$@")
+
+# keep COMMAND: run it; the worst status is kept, and no test among these (pytest's 5) is none.
+result=5
+keep() {
+  local status=0
+  "$@" || status=$?
+  if [[ "$result" == 5 || "$status" != 0 && "$status" != 5 ]]; then result="$status"; fi
+}
 
 if [[ ${#phases[@]} == 1 ]]; then
-  without_stack "$@"
+  keep "${without_stack[@]}"
 elif [[ $# -gt 0 || "$processes" == 0 ]]; then
   [[ -z "$making" ]] || wait "$making"
-  without_stack "$@"
-  with_stack "$@"
+  keep "${without_stack[@]}"
+  keep "${with_stack[@]}"
 else
   # All of them: those without the stack take up what the others leave of two cores, and are shown after them.
   shown="$(mktemp)"
-  (
-    renice -n 10 "$BASHPID" >/dev/null
-    without_stack
-    exit "$result"
-  ) >"$shown" 2>&1 &
-  beside=$!
+  nice -n 10 "${without_stack[@]}" >"$shown" 2>&1 &
+  beside=$! # pytest itself: nice and env become it
   trap 'kill "$beside" 2>/dev/null || true; rm -f "$shown"' EXIT
   wait "$making"
-  with_stack
-  status=0
-  wait "$beside" || status=$?
+  keep "${with_stack[@]}"
+  keep wait "$beside"
   cat "$shown"
-  [[ "$status" == 0 ]] || result="$status"
 fi
 exit "$result"

@@ -66,7 +66,8 @@ def test_labels(changes, label, kind):
     vaopd |= {"high_weight": 0.5, "high_fraction": 0.2, "mask_tokens": "none", "mask_fraction": 0.1}
     vaopd |= {"degradation": "pixelation", "degradation_ratio": 0.1}
     vaopd |= {"gkd": {"beta": 0.5, "token_weights": "uniform"}, "mass": {"share": 0.9, "tokens": "highest"}}
-    config = {"vaopd": vaopd | changes, "actor_rollout_ref": {"rollout": {"n": 4}}}
+    verl = {"rollout": {"n": 4}, "model": {"lora_rank": 0}}
+    config = {"vaopd": vaopd | changes, "actor_rollout_ref": verl, "trainer": {"v1": {"trainer_mode": "sync"}}}
     assert label_of(config) == (label, kind)
 
 

@@ -18,7 +18,8 @@ def test_a_run_goes_on_in_the_mode_that_it_began_in(tmp_path):
     with pytest.raises(ValueError, match=r"trainer_mode=colocate_async: .* is of a run with sync: set that, or"):
         check_kept_settings(tmp_path, config())
     (tmp_path / "transfer_queue").mkdir()  # prompts on their way
-    check_kept_settings(tmp_path, config())  # of a version that wrote nothing more
+    with pytest.raises(ValueError, match="holds no partial_rollouts.json"):
+        check_kept_settings(tmp_path, config())
     with pytest.raises(ValueError, match=r"trainer_mode=sync: .* is of a run with colocate_async"):
         check_kept_settings(tmp_path, config("sync"))
 

@@ -115,7 +115,11 @@ def sampling_params(config, banned: list[int]):
 
 
 def answer_rows(engine, rows: list[dict], ids: list[str], processor, params, grading: dict) -> list[dict]:
-    """``params.n`` rows of the store's schema for each row; ``grading``: options of ``compute_score``."""
+    """``params.n`` rows of the store's schema for each row; ``grading``: options of ``compute_score``.
+
+    Raises:
+        RuntimeError: vLLM gave up an answer.
+    """
     prompts = []
     for row in rows:
         chat = row["raw_prompt"]
@@ -125,6 +129,11 @@ def answer_rows(engine, rows: list[dict], ids: list[str], processor, params, gra
     written = []
     for row, row_id, answered in zip(rows, ids, engine.generate(prompts, params, use_tqdm=False), strict=True):
         for sample, output in enumerate(answered.outputs):
+            if output.finish_reason not in ("stop", "length"):
+                raise RuntimeError(
+                    f"vLLM gave up an answer to row {row_id} after {len(output.token_ids)} tokens "
+                    f"({output.finish_reason}): call again, parts that are written stay"
+                )
             score = compute_score(row["data_source"], output.text, row["reward_model"]["ground_truth"], **grading)
             written.append(
                 {

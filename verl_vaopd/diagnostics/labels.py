@@ -37,10 +37,10 @@ def label_of(config: dict) -> tuple[str, str]:
         extras.append(vaopd["degradation"].replace("_", " "))
     if vaopd["degradation_ratio"] != 0.1:
         extras.append(f"ratio {vaopd['degradation_ratio']:g}")
-    rollouts, model = config["actor_rollout_ref"]["rollout"]["n"], config["actor_rollout_ref"].get("model", {})
+    rollouts, model = config["actor_rollout_ref"]["rollout"]["n"], config["actor_rollout_ref"]["model"]
     if rollouts != 4:
         extras.append(f"K {rollouts}")
-    if model.get("lora_rank"):
+    if model["lora_rank"]:
         extras.append(f"LoRA {model['lora_rank']}")
     if vaopd.get("freeze"):
         extras.append(f"{' and '.join(vaopd['freeze'])} frozen")
@@ -49,8 +49,8 @@ def label_of(config: dict) -> tuple[str, str]:
 
 def partial_rollouts(config: dict) -> str:
     """What ``trainer_mode=colocate_async`` adds to a name: batches ahead and the bound on staleness."""
-    host = config.get("trainer", {}).get("v1", {})
-    if host.get("trainer_mode") != "colocate_async":
+    host = config["trainer"]["v1"]
+    if host["trainer_mode"] == "sync":
         return ""
     ahead, bound = host["colocate_async"]["num_warmup_batches"], host["sampler"]["max_off_policy_threshold"]
     return f", partial rollouts {ahead:g}/{'no bound' if bound is None else bound}"

@@ -3,7 +3,6 @@
 It has one thread and the grading imports, done and warm: a grader that was killed is replaced in milliseconds.
 """
 
-import ctypes
 import gc
 import json
 import os
@@ -14,6 +13,7 @@ import sys
 
 from verl_vaopd.grading.backends import equal
 from verl_vaopd.grading.rules import judge
+from verl_vaopd.platform.child import die_with_parent
 
 MEMORY = 512 * 2**20  # bytes of address space; a grader has about 80 MB after its imports
 MESSAGE = 2**16  # bytes of one message at most
@@ -70,7 +70,7 @@ def _silence() -> None:
 def _grade(requests: socket.socket) -> None:
     """Answer ``[answer, truth, seconds]`` with ``1`` or ``0``. The kernel ends this process when it has used so many
     seconds of processor time, or with the fork server."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    die_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     with open("/proc/self/oom_score_adj", "w") as first_to_go:
         first_to_go.write("1000")

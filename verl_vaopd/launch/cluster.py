@@ -20,7 +20,8 @@ import time
 
 from verl_vaopd.launch.own_cluster import keep_sockets_short
 from verl_vaopd.launch.shared_memory import removed_segments
-from verl_vaopd.launch.supervisor import become_reaper, end_descendants
+from verl_vaopd.launch.supervisor import end_descendants
+from verl_vaopd.platform.child import become_reaper
 from verl_vaopd.platform.environment import put_environment_first
 from verl_vaopd.platform.interfaces import own_address, use_interface_of
 from verl_vaopd.platform.segments import SEGMENT_PREFIX

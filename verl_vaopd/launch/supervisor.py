@@ -5,7 +5,6 @@ itself their reaper (``PR_SET_CHILD_SUBREAPER``: orphans are handed to it, not t
 and when the command has ended ends whatever is left of its tree, and removes the shared memory that it left.
 """
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -15,21 +14,8 @@ import time
 import psutil
 
 from verl_vaopd.launch.shared_memory import removed_segments
+from verl_vaopd.platform.child import become_reaper, die_with_parent
 from verl_vaopd.platform.segments import SEGMENT_PREFIX
-
-PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-PR_SET_PDEATHSIG = 1
-
-
-def _prctl(option: int, argument: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, argument, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({option}, {argument}) failed")
-
-
-def become_reaper() -> None:
-    """Have orphaned descendants handed to this process, so that :func:`end_descendants` finds them."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_descendants(grace_s: float = 5.0) -> int:
@@ -91,7 +77,7 @@ def run_supervised(
     # A session of its own: the terminal's Ctrl-C reaches only the supervisor, which decides what is told to whom.
     # If the supervisor is killed outright, the kernel ends the command too.
     def prepare():
-        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        die_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job, and what it starts, would ignore it
 
     def run_once(segments: str) -> int:

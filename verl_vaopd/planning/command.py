@@ -117,8 +117,7 @@ def waiting_facts(waiting: Forecast, mode: Mode, draw: Draw) -> Iterator[tuple[s
         yield (
             "staleness",
             f"{waiting.staleness:.1f} updates on average, {waiting.oldest} at most; earlier weights wrote "
-            f"{waiting.stale_share:.0%} of the tokens; a step prefills {waiting.again:,.0f} tokens again and throws "
-            f"{waiting.thrown:,.0f} away",
+            f"{waiting.stale_share:.0%} of the tokens; a step prefills {waiting.again:,.0f} tokens again",
         )
 
 

@@ -29,8 +29,13 @@ def check_kept_settings(checkpoint: Path, config) -> None:
     was = "colocate_async" if (checkpoint / "transfer_queue").exists() else "sync"
     if mode != was:
         raise ValueError(f"trainer.v1.trainer_mode={mode}: {checkpoint} is of a run with {was}: {MEND}")
-    if not (checkpoint / FILE).exists():  # sync, or of a version that wrote none
+    if mode == "sync":
         return
+    if not (checkpoint / FILE).exists():
+        raise ValueError(
+            f"{checkpoint} holds no {FILE}, which says how its prompts were begun: set vaopd.output_dir "
+            "(RUN_DIR of a recipe) to a new folder"
+        )
     kept = json.loads((checkpoint / FILE).read_text())
     batch, ahead = (OmegaConf.select(config, name) for name in (BATCH, AHEAD))
     if batch != kept[BATCH]:
