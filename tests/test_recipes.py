@@ -83,7 +83,7 @@ def methods(request, tmp_path_factory):
     return {method: composed(f"table1/{method}", *options, **env) for method in TABLE_1}, plain
 
 
-BEYOND_TABLE_1 = {"gkd": "gkd.sh", "vaopd_mass": "dilution_study.sh"}
+BEYOND_TABLE_1 = {"gkd": "gkd.sh", "grpo_va": "grpo_va.sh", "vaopd_mass": "dilution_study.sh"}
 
 
 def test_every_method_has_a_recipe():
@@ -92,7 +92,11 @@ def test_every_method_has_a_recipe():
     assert all((ROOT / "recipes" / recipe).exists() for recipe in BEYOND_TABLE_1.values())
 
 
-BEYOND_THE_PAPER = {"gkd": {"vaopd.method"}, "vaopd_with_reward": {"vaopd.reward_weight"}}
+BEYOND_THE_PAPER = {
+    "gkd": {"vaopd.method"},
+    "grpo_va": {"vaopd.method"},
+    "vaopd_with_reward": {"vaopd.reward_weight"},
+}
 
 
 @pytest.mark.parametrize("recipe, differs", BEYOND_THE_PAPER.items())

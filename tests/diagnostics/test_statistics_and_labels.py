@@ -37,6 +37,12 @@ def test_time_to_reach_by_hand(target, hours):
         ({}, "VA-OPD", "method"),
         ({"method": "opd", "temperature": 0.5}, "Standard OPD", "method"),
         ({"method": "grpo"}, "GRPO", "method"),
+        ({"method": "grpo_va", "rollout_weighting": False}, "GRPO, tokens by VA", "method"),
+        (
+            {"method": "grpo_va", "score": "distribution", "high_fraction": 0.4},
+            "GRPO, tokens by VA, distribution score, p_v 0.4",
+            "ablation",
+        ),
         ({"score": "distribution"}, "VA-OPD, distribution score", "method"),
         ({"token_grouping": False}, "VA-OPD, rollout weights only", "ablation"),
         ({"rollout_weighting": False}, "VA-OPD, token groups only", "ablation"),

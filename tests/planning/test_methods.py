@@ -30,6 +30,7 @@ def needs(method: str, **settings) -> Needs:
         ("gkd", Needs(), [*GENERATION, "teacher", *ON_ROLLOUTS], [*GENERATION, "teacher"]),
         ("offpolicy_kd", Needs(samples=False), ["teacher", *ON_ROLLOUTS], [*GENERATION, "teacher"]),
         ("grpo", Needs(teacher_views=0, distils=False), [*GENERATION, *ON_ROLLOUTS], GENERATION),
+        ("grpo_va", Needs(distils=False), [*GENERATION, "teacher", *ON_ROLLOUTS], [*GENERATION, "teacher"]),
         ("papo", Needs(teacher_views=0, student_views=2, distils=False), [*GENERATION, *ON_ROLLOUTS], GENERATION),
         ("base", Needs(samples=False, learns_by="nothing", distils=False), [], [*GENERATION, "teacher"]),
         ("cot_sft", Needs(samples=False, learns_by="fine_tuning", distils=False), UPDATE, [*GENERATION, "teacher"]),
@@ -55,6 +56,7 @@ def test_settings_of_a_method_count():
 # Of 655 steps, validations of 200 problems: 27 in a run, one of what is trained beforehand or not at all.
 SAYS = {
     "grpo": ("2.1 B parameters", "655 steps", "27 validations"),
+    "grpo_va": ("8.8 B to 2.1 B parameters", "655 steps", "27 validations"),
     "papo": ("2.1 B parameters", "655 steps", "27 validations"),
     "offpolicy_kd": ("verl-vaopd answers: 8,404 answers", "16 prompts x 4 answers", "27 validations"),  # 2101 x 4
     "cot_sft": ("verl-vaopd answers: 8,404 answers", "fine-tuning", "655 steps", "1 validation of"),

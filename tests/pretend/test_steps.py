@@ -33,6 +33,7 @@ METHODS = {
     "gkd": {"method": "gkd"},
     "offpolicy_kd": {"method": "offpolicy_kd", "answers": "x"},
     "grpo": {"method": "grpo"},
+    "grpo_va": {"method": "grpo_va"},
     "papo": {"method": "papo"},
 }
 CASES = {name: {**USUAL, "settings": settings} for name, settings in METHODS.items()} | {
@@ -54,7 +55,7 @@ CALLED = {  # what the layers of text and vision may call; "lower right": a bran
 # Waits in one forward and one backward of a micro-batch, none of them in a layer: ids and weights are checked, tokens
 # with a weight are counted, and the driver's sums are read.
 TEACHER_WAITS = {"glm4v": 13}  # its tower reads sizes back where it computes
-STUDENT_WAITS = {"grpo": (6, 0), "papo": (10, 1), "glm4v": (20, 10)}
+STUDENT_WAITS = {"grpo": (6, 0), "grpo_va": (6, 0), "papo": (10, 1), "glm4v": (20, 10)}
 DISTILLATION_WAITS = (7, 1)
 
 

@@ -24,8 +24,8 @@ def with_adapters(folder: Path, case: dict):
 def naive(folder: Path, case: dict, student=None, only=None) -> dict:
     """Eq. 2-6 read off the page: one plain forward a sequence and view, full softmaxes, Python loops.
 
-    For ``offpolicy_kd`` the KL the other way round, for ``gkd`` the divergence to the mixture; for ``grpo`` and
-    ``papo`` :func:`naive_policy`, which a reward adds to the others.
+    For ``offpolicy_kd`` the KL the other way round, for ``gkd`` the divergence to the mixture; for ``grpo``,
+    ``grpo_va`` and ``papo`` :func:`naive_policy`, which a reward adds to the others.
     """
     method, reward = case["settings"].get("method"), case["settings"].get("reward_weight", 0.0)
     gkd = {"token_weights": "uniform", **case["settings"].get("gkd", {})}
@@ -79,8 +79,9 @@ def naive(folder: Path, case: dict, student=None, only=None) -> dict:
             high, low = order[:count], order[count:]
             group = 0.5 * kl[high].mean() + 0.5 * kl[low].mean() if high and low else kl.mean()
             loss = loss + weight * group / len(rollouts)
-    if method in ("grpo", "papo"):
-        loss = naive_policy(student, prompts, papo=method == "papo")
+    if method in ("grpo", "grpo_va", "papo"):
+        gains = [(original - degraded).clamp(min=0) for original, degraded in scores]
+        loss = naive_policy(student, prompts, papo=method == "papo", gains=gains if method == "grpo_va" else None)
     elif reward:
         loss = loss + reward * naive_policy(student, prompts, papo=False)
     loss.backward()
@@ -88,11 +89,14 @@ def naive(folder: Path, case: dict, student=None, only=None) -> dict:
     return {"loss": float(loss.detach()), "gradients": gradients, "scores": scores}
 
 
-def naive_policy(student, prompts: Prompts, papo: bool) -> torch.Tensor:
-    """GRPO on-policy, mean over all tokens; PAPO's terms where a row has an image, and with it a masked view."""
+def naive_policy(student, prompts: Prompts, papo: bool, gains: list | None = None) -> torch.Tensor:
+    """GRPO on-policy, mean over all tokens; PAPO's terms where a row has an image, and with it a masked view.
+
+    gains: VA of each row's tokens, of which the top fifth then has half of the row's weight.
+    """
     tokens = sum(length for _, _, length in prompts.rows)
     loss = torch.zeros(())
-    for (uid, ids, length), reward in zip(prompts.rows, REWARDS, strict=True):
+    for row, ((uid, ids, length), reward) in enumerate(zip(prompts.rows, REWARDS, strict=True)):
         group = torch.tensor([r for (other, *_), r in zip(prompts.rows, REWARDS, strict=True) if other == uid])
         advantage = (reward - group.mean()) / (group.std() + 1e-6)  # verl divides by the sample's deviation
 
@@ -101,7 +105,13 @@ def naive_policy(student, prompts: Prompts, papo: bool) -> torch.Tensor:
             return logits.log_softmax(-1).gather(1, ids[-length:, None]).squeeze(1)
 
         log_p = log_probs(prompts.original.get(uid))
-        loss = loss - (advantage * (log_p - log_p.detach()).exp()).sum() / tokens
+        within = torch.ones(length)
+        count = -(-length // 5)
+        if gains is not None and count < length:
+            order = sorted(range(length), key=lambda t, row=row: (-float(gains[row][t]), t))
+            within[order[:count]] = 0.5 * length / count
+            within[order[count:]] = 0.5 * length / (length - count)
+        loss = loss - (within * advantage * (log_p - log_p.detach()).exp()).sum() / tokens
         if papo and uid in prompts.degraded:
             masked = log_probs(prompts.degraded[uid])
             r = (masked - log_p).exp()

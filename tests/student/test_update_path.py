@@ -23,6 +23,7 @@ EQUAL = {"response_lengths": [5, 5, 5, 5], "settings": {}}
 OPD = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "opd"}}
 DISTRIBUTION = {"response_lengths": [7, 1, 4, 9], "settings": {"score": "distribution"}}
 GRPO = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "grpo"}}
+GRPO_BY_VA = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "grpo_va"}}
 PAPO = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "papo"}}
 OFFPOLICY = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "offpolicy_kd", "answers": "x"}}
 GKD = {"response_lengths": [7, 1, 4, 9], "settings": {"method": "gkd", "gkd": {"beta": 0.3}}}
@@ -95,6 +96,7 @@ CASES = {
         "gkd, sequence parallel": {**GKD, "micro_batch": None, "sequence_ranks": 2},
         "opd and reward": {**OPD_AND_REWARD, "micro_batch": 3},
         "gkd and reward, sequence parallel": {**GKD_AND_REWARD, "micro_batch": None, "sequence_ranks": 2},
+        "grpo by VA": {**GRPO_BY_VA, "micro_batch": None},
         "grpo, sequence parallel": {**GRPO, "micro_batch": None, "sequence_ranks": 2},
         "sequence parallel": {**MIXED, "micro_batch": None, "sequence_ranks": 2},
         "sequence parallel, 1 row": {**MIXED, "micro_batch": 1, "sequence_ranks": 2},

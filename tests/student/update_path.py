@@ -156,7 +156,7 @@ def run(case: dict, students: dict, teachers: dict, folder: str, rank: int, worl
     mine = list(range(rank, len(prompts.rows), world))
     with teacher.eval_mode(), LargestTensor() as largest_of_teacher:
         scores = teacher.infer_batch(batch_of([prompts.rows[i] for i in mine], {}, **layout))["model_output"]
-    names = (*teacher.method.score_names, "teacher_hidden")
+    names = (*teacher.method.score_names, *(["teacher_hidden"] if teacher.method.teacher_hidden else []))
     assert set(scores) == set(names) and all(scores[name].dtype == torch.float32 for name in names[:2])
     scored = gather(mine, [list(scores[name].unbind()) for name in names])
     if case.get("scores_only"):  # as at a validation: nobody needs the hidden states

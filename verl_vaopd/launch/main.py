@@ -26,8 +26,8 @@ verl.trainer.config) and of this package's section `vaopd`; recipes/ holds compl
   vaopd.teacher.path=...                  the teacher
   data.train_files=... data.val_files=... parquet files
   vaopd.output_dir=...                    folder of the run
-  vaopd.method=...                        vaopd, vaopd_mass, opd, gkd, offpolicy_kd, cot_sft, grpo, papo, base, or
-                                          pkg://module:Class of your own (docs/methods.md)
+  vaopd.method=...                        vaopd, vaopd_mass, opd, gkd, offpolicy_kd, cot_sft, grpo, grpo_va, papo,
+                                          base, or pkg://module:Class of your own (docs/methods.md)
 """
 
 

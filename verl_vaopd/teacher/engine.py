@@ -24,6 +24,10 @@ class TeacherEngine(VisionEngine):
     def views(self) -> int:
         return self.method.teacher_views
 
+    @property
+    def keeps_hidden(self) -> bool:
+        return self.method.teacher_hidden and not self.scores_only
+
     def _build_module(self):
         return super()._build_module().requires_grad_(False)
 
@@ -41,9 +45,9 @@ class TeacherEngine(VisionEngine):
 
         Returns:
             (None, {"model_output": nested tensors over the rows}): the method's ``score_names``, a number per response
-            token each, and unless ``scores_only`` ``teacher_hidden`` [tokens, Dt], last hidden states under the
-            original view that predict the response tokens. A row without image, or whose prompt is not in
-            ``degraded``, has no second view.
+            token each, and where the method needs them, unless ``scores_only``, ``teacher_hidden`` [tokens, Dt], last
+            hidden states under the original view that predict the response tokens. A row without image, or whose
+            prompt is not in ``degraded``, has no second view.
         Raises:
             ValueError: the method's ``score`` returns other columns than it names, or of another shape.
         """
@@ -64,7 +68,7 @@ class TeacherEngine(VisionEngine):
         def scored(batch: Batch, hidden, head):
             views = Views(hidden, batch.response_ids, head, tokens, both, self.vocab_size, self.chunk_size)
             columns = self._checked(self.method.score(views), tokens)
-            return columns if self.scores_only else {**columns, "teacher_hidden": views.original.clone()}
+            return {**columns, "teacher_hidden": views.original.clone()} if self.keeps_hidden else columns
 
         _, columns = self.run_rows(original + degraded, scored)
         offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).to(device, non_blocking=True)

@@ -125,7 +125,7 @@ class TeacherWorker(TrainingWorker):
         """Score rollouts under both views.
 
         Returns:
-            The fields of :meth:`TeacherEngine.forward_step`, row by row; under ``scores_only`` not ``teacher_hidden``.
+            The fields of :meth:`TeacherEngine.forward_step`, row by row.
         """
         uids = prompts_with_images(data, self.engine.family.image_token_id)
         self.engine.vision, self.engine.degraded = fetch_views(uids, degraded=self.engine.views == 2)
