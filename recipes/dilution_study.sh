@@ -12,7 +12,8 @@
 #   --parallel N    processes, default 1; each keeps one core busy and takes 2 GB of memory
 #   --cells ...     REGIME-RATE-WORDS each, as frozen-2e-5-160: what is trained (frozen: the language model; all), the
 #                   learning rate, the words
-#   --arms ...      `python -m verl_vaopd.study --help` names them, and has further options, taken here too
+#   --arms ...      `python -m verl_vaopd.study --help` names them, and has further options, taken here too; grpo and
+#                   grpo_va, which learn from rewards, are done only where they are named
 #   --dry-run       name the runs, do none
 #
 #   STUDY_DIR       default outputs/dilution_study; runs that are finished there are not done again

@@ -39,6 +39,20 @@ def test_seeds_of_one_arm_are_a_row(tmp_path):
     assert row[1:3] == ["Standard OPD", "2"] and row[5:] == ["50.0", "25%", "50%", "20.0%", "0.19 to 0.19 |"]
 
 
+def test_what_an_arm_does_not_log_is_empty_in_its_row(tmp_path):
+    """A policy gradient has no KL, and without a teacher no high group."""
+    paths = [write_study(tmp_path, arm=arm) for arm in ("opd", "grpo", "grpo_va")]
+    absent = ["kl_sum", "kl_visual_sum", "weighted", "weighted_visual"]
+    for path, lacks in zip(paths[1:], ([*absent, "high_tokens", "high_visual"], absent), strict=True):
+        records = [json.loads(line) for line in (path / "updates.jsonl").read_text().splitlines()]
+        kept = ({name: record[name] for name in record if name not in lacks} for record in records)
+        (path / "updates.jsonl").write_text("".join(json.dumps(record) + "\n" for record in kept))
+    assert report(*paths, output=tmp_path / "out") == 0
+    rows = [row.split(" | ")[1:] for row in (tmp_path / "out" / "table.md").read_text().splitlines()[2:]]
+    assert [row[0] for row in rows] == ["Standard OPD", "GRPO", "GRPO, tokens by VA"]
+    assert rows[1][4:] == ["50.0", "", "", "", " |"] and rows[2][4:] == ["50.0", "", "50%", "20.0%", " |"]
+
+
 def test_a_run_counts_once(tmp_path, capsys):
     one = write_study(tmp_path)
     copy = write_study(tmp_path / "copy")

@@ -17,6 +17,12 @@ from verl_vaopd.tiny.dilution.conversations import Conversations
 from verl_vaopd.tiny.dilution.words import LENGTHS, VOCABULARY
 from verl_vaopd.tiny.processor import make_processor
 
+REWARDS_BY_LENGTH = """
+import runpy
+from verl_vaopd.tiny import accuracy
+accuracy.is_right = lambda text, row: len(text) % 2 == 0  # untrained models are never right
+runpy.run_module("verl_vaopd.study", run_name="__main__")
+"""
 SMALL = ("--updates", "2", "--prompts", "2", "--held-out", "6")
 
 
@@ -34,10 +40,10 @@ def processor():
 
 @pytest.fixture(scope="module")
 def study(models, tmp_path_factory):
-    """Three arms, one cell, one seed, in a process of its own."""
+    """Five arms, one cell, one seed, in a process of its own."""
     output = tmp_path_factory.mktemp("study")
-    arms = ("opd", "mass_distribution", "oracle")
-    command = ("-m", "verl_vaopd.study", "--models", models, "--output", output, "--seeds", "1", "--arms", *arms)
+    arms = ("opd", "mass_distribution", "oracle", "grpo", "grpo_va")
+    command = ("-c", REWARDS_BY_LENGTH, "--models", models, "--output", output, "--seeds", "1", "--arms", *arms)
     command += ("--cells", "all-1e-3-0", *SMALL)
     subprocess.run([sys.executable, *map(str, command)], check=True, timeout=1800)
     return output / "validation" / "all-0.001-0"
@@ -62,6 +68,30 @@ def test_a_run_logs_its_updates_and_its_measurements(study):
         assert whole == pytest.approx(updates[0]["grad_norm"], rel=1e-4)
     nll = {arm: [r["nll"] for r in records(study / arm / "seed_1") if "nll" in r] for arm in ("opd", "oracle")}
     assert nll["opd"][0] == nll["oracle"][0] != nll["opd"][1]  # one student, which learns
+
+
+def test_a_policy_gradient_learns_from_rewards_and_logs_what_there_is(study):
+    """No KL; of ``grpo`` no high group either. Of an answer of T tokens ceil(T / 5) are high."""
+    for arm in ("grpo", "grpo_va"):
+        updates = [record for record in records(study / arm / "seed_1") if "grad_norm" in record]
+        assert [record["update"] for record in updates] == [1, 2]
+        first = updates[0]
+        assert first["policy/advantage_abs"] > 0 and first["grad_norm"] > 0 and first["visual_tokens"] == 0
+        assert not {"kl_sum", "weighted", "weighted_visual"} & set(first)
+        assert first["norm/language/visual"] == 0 and first["policy_tokens"] == first["tokens"]
+        whole = (first["norm/vision/others"] ** 2 + first["norm/language/others"] ** 2) ** 0.5
+        assert whole == pytest.approx(first["grad_norm"], rel=1e-4)
+    plain, by_va = (records(study / arm / "seed_1")[1] for arm in ("grpo", "grpo_va"))
+    assert "high_tokens" not in plain and by_va["tokens"] / 5 <= by_va["high_tokens"] <= by_va["tokens"] / 5 + 8
+    assert plain["tokens"] == by_va["tokens"] and plain["grad_norm"] != by_va["grad_norm"]
+
+
+def test_arms_that_learn_from_rewards_are_done_where_they_are_named_only(models, tmp_path, capsys):
+    arguments = ["--models", str(models), "--output", str(tmp_path), "--seeds", "1", "--dry-run", *SMALL]
+    assert main(arguments) == 0
+    assert "grpo" not in capsys.readouterr().out
+    assert main([*arguments, "--arms", "grpo_va"]) == 0
+    assert "grpo_va/seed_1  GRPO, tokens by VA" in capsys.readouterr().out
 
 
 def test_what_is_done_is_not_done_again(study, models, monkeypatch, capsys):
@@ -89,9 +119,11 @@ def test_a_stopped_run_is_begun_anew_and_one_that_is_on_is_left_alone(tmp_path):
 
 def test_the_report_of_a_study(study, tmp_path, capsys):
     runs = [str(path.parent) for path in sorted(study.glob("*/seed_1/summary.json"))]
-    assert len(runs) == 3 and report([*runs, "--output", str(tmp_path)]) == 0
+    assert len(runs) == 5 and report([*runs, "--output", str(tmp_path)]) == 0
     table = (tmp_path / "table.md").read_text()
     assert "| all trained, rate 0.001, 0 | oracle | 1 |" in table and "Standard OPD" in table
+    row = next(line for line in table.splitlines() if "GRPO, tokens by VA" in line).split(" | ")
+    assert row[6] == row[7] == "" and row[8].endswith("%") and row[9] == " |"  # no KL; no token is visual
     names = {path.name for path in tmp_path.iterdir()}
     assert {"dilution_gain.png", "dilution_gain.svg", "dilution_shares.png", "report.html"} <= names
     (study / "opd" / "seed_1" / "summary.json").rename(study / "opd" / "kept.json")
@@ -128,6 +160,7 @@ def test_held_out_figures_end_with_their_reading(processor):
 def test_training_batches_hang_on_the_seed_and_their_prompt_is_the_samplers(processor):
     talk = Conversations(processor)
     one, same, other = (Training(processor, 160, seed, count=20).batch(2, lambda image: image) for seed in (1, 1, 2))
+    assert one[3] == same[3] != other[3]
     assert torch.equal(one[0], same[0]) and not torch.equal(one[0], other[0])
     text = Training(processor, 160, 1, count=20).text
     ids = processor(text=[text], images=[torch.zeros(3, 64, 64)], return_tensors="pt").input_ids[0]
@@ -136,7 +169,7 @@ def test_training_batches_hang_on_the_seed_and_their_prompt_is_the_samplers(proc
 
 def test_the_sampler_says_what_transformers_says(models, processor):
     sampler, talk = Sampler(models / "student", processor.tokenizer), Conversations(processor)
-    patches, _, _ = Training(processor, 40, 1, count=4).batch(3, lambda image: image)
+    patches, *_ = Training(processor, 40, 1, count=4).batch(3, lambda image: image)
     prompt = talk.prompts[40]
     answers = sampler.answers(prompt, patches, 1, 12)
     again = sampler.answers(prompt, patches, 2, 12)

@@ -1,6 +1,7 @@
 """The study of dilution: what a run of ``recipes/dilution_study.sh`` left, as figures and a table.
 
-A gain is the fall of the held-out negative log-likelihood of a visual token (teacher-forced, nats) over a run.
+A gain is the fall of the held-out negative log-likelihood of a visual token (teacher-forced, nats) over a run. What an
+arm does not have, as one that learns from rewards has no KL, is left out of its row and of the figures.
 """
 
 import json
@@ -62,16 +63,18 @@ class StudyRun:
         return [record[name] for record in self.records if name in record]
 
     def kl_of_others(self) -> tuple[float, float]:
-        """Of a token that is not visual, nats: in the first three updates, and in the last three."""
+        """Of a token that is not visual, nats: in the first three updates, and in the last three; NaN without a KL."""
         names = ("kl_sum", "kl_visual_sum", "tokens", "visual_tokens")
+        if not self.column("kl_sum"):
+            return float("nan"), float("nan")
         sums = np.array([self.column(name) for name in names])
         each = [sums[:, :3].sum(1), sums[:, -3:].sum(1)]
         return tuple(float((kl - visual) / (tokens - digits)) for kl, visual, tokens, digits in each)
 
     def share(self, part: str, whole: str) -> float:
-        """Of two sums, over all updates."""
-        total = sum(self.column(whole))
-        return sum(self.column(part)) / total if total else float("nan")
+        """Of two sums, over all updates; NaN where one is not in the log, or nothing is the whole."""
+        parts, total = self.column(part), sum(self.column(whole))
+        return sum(parts) / total if parts and total else float("nan")
 
 
 def is_study(paths: Sequence[Path]) -> bool:
@@ -101,7 +104,7 @@ def read_study(path: Path) -> StudyRun:
     if not (path / UPDATES).exists():
         raise ValueError(f"{path} holds no {UPDATES}: {again}")
     run = StudyRun(path, settings, read_json_lines(path / UPDATES))
-    updates = len(run.column("weighted"))
+    updates = len(run.column("tokens"))
     if not updates or updates != settings["updates"]:
         raise ValueError(f"{path / UPDATES} holds {updates} updates of {settings['updates']}: {again}")
     return run
@@ -178,8 +181,9 @@ class Shares:
             own = [run for run in runs if run.setting == setting]
             here = [title for title in titles if any(run.title == title for run in own)]
             for title in here:
-                curves = [_shares(run) for run in own if run.title == title]
-                left.plot(range(1, len(curves[0]) + 1), np.mean(curves, 0), color=colours[title], label=title)
+                curves = [curve for run in own if run.title == title and (curve := _shares(run))]
+                if curves:
+                    left.plot(range(1, len(curves[0]) + 1), np.mean(curves, 0), color=colours[title], label=title)
             left.set(
                 title=f"{named(setting)}, {most} words", xlabel="update", ylabel="of the weighted KL on visual tokens"
             )
@@ -249,17 +253,23 @@ def rows(runs: list[StudyRun]) -> list[tuple[str, ...]]:
                     spread(list(by_seed.values()), "{:.3f}"),
                     spread(more, "{:+.3f}") if more else "",
                     f"{100 * np.mean([run.column('accuracy')[-1] for run in of_title]):.1f}",
-                    f"{np.mean([run.share('weighted_visual', 'weighted') for run in of_title]):.0%}",
-                    f"{np.mean([run.share('high_visual', 'visual_tokens') for run in of_title]):.0%}",
-                    f"{np.mean([run.share('high_tokens', 'tokens') for run in of_title]):.1%}",
-                    "{:.2f} to {:.2f}".format(*np.mean([run.kl_of_others() for run in of_title], axis=0)),
+                    mean("{:.0%}", [run.share("weighted_visual", "weighted") for run in of_title]),
+                    mean("{:.0%}", [run.share("high_visual", "visual_tokens") for run in of_title]),
+                    mean("{:.1%}", [run.share("high_tokens", "tokens") for run in of_title]),
+                    mean("{:.2f} to {:.2f}", [run.kl_of_others() for run in of_title]),
                 )
             )
     return table
 
 
+def mean(form: str, values: list) -> str:
+    """Over runs, of a number or several; empty where they do not have it."""
+    means = np.atleast_1d(np.mean(values, axis=0))
+    return "" if np.isnan(means).any() else form.format(*means)
+
+
 def spread(values: list[float], form: str) -> str:
     """Mean and 95% interval."""
-    mean, _, half = interval(values)
-    limits = "" if half is None else f" ({form.format(mean - half)} to {form.format(mean + half)})"
-    return form.format(mean) + limits
+    middle, _, half = interval(values)
+    limits = "" if half is None else f" ({form.format(middle - half)} to {form.format(middle + half)})"
+    return form.format(middle) + limits

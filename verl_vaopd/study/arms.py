@@ -12,11 +12,13 @@ VISUAL, OTHERS = 4, 34  # tokens of an answer: digits of the reading; what else 
 
 @dataclass(frozen=True)
 class Arm:
-    """title: in tables and figures. settings: of section ``vaopd``; ``matched``: p_v is the share of visual tokens."""
+    """title: in tables and figures. settings: of section ``vaopd``; ``matched``: p_v is the share of visual tokens;
+    ``usual``: it is in a study that names no arms."""
 
     title: str
     settings: dict
     matched: bool = False
+    usual: bool = True
 
     def config(self, models: str, words: int) -> VAOPDConfig:
         """For a run amid so many words. models: folder of ``verl-vaopd tiny --task dilution``."""
@@ -39,6 +41,8 @@ ARMS = {
     "mass_alike": Arm("by mass, distribution score, siblings alike", {**MASS, **WHOLE, "rollout_weighting": False}),
     "vaopd_matched": Arm("VA-OPD, p_v matched", {}, matched=True),
     "matched_distribution": Arm("VA-OPD, distribution score, p_v matched", WHOLE, matched=True),
+    "grpo": Arm("GRPO", {"method": "grpo"}, usual=False),
+    "grpo_va": Arm("GRPO, tokens by VA", {"method": "grpo_va"}, usual=False),
 }
 REGIMES = {"frozen": ["vision", "merger"], "all": []}
 """Name -> ``vaopd.freeze``."""

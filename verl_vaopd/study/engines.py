@@ -5,6 +5,7 @@ import tempfile
 
 import torch
 import torch.distributed as dist
+from omegaconf import OmegaConf
 from verl.trainer.config import CheckpointConfig
 from verl.workers.config import (
     ActorConfig,
@@ -19,7 +20,7 @@ from verl_vaopd.methods.interface.checked import checked
 from verl_vaopd.model.by_hand import batch_of, nested
 from verl_vaopd.settings.config import VAOPDConfig
 from verl_vaopd.student.frozen import part_of
-from verl_vaopd.study.objective import Parted
+from verl_vaopd.study.objective import PARTS, Parted, PartedPolicy
 from verl_vaopd.teacher.engine import TeacherEngine
 from verl_vaopd.tiny.dilution.truth import visual_tokens
 from verl_vaopd.trainer.columns import pad_rows
@@ -27,7 +28,12 @@ from verl_vaopd.trainer.workers import StudentTrainingWorker
 
 OVERRIDE = {"attn_implementation": "sdpa"}
 BUDGET = 4096  # tokens of a micro-batch
-PARTS = ("visual", "others")
+HOST = OmegaConf.create(  # verl's settings that a policy gradient goes by
+    {
+        "actor_rollout_ref": {"actor": {"loss_agg_mode": "token-mean"}},
+        "algorithm": {"norm_adv_by_std_in_grpo": True},
+    }
+)
 
 
 def one_rank() -> None:
@@ -76,29 +82,36 @@ def build_teacher(config: VAOPDConfig) -> TeacherEngine:
 
 
 class Pair:
-    """A student that learns from a teacher by a method. rows: (uid, ids, response length), siblings together."""
+    """A student that learns by a method, from a teacher or from rewards. rows: (uid, ids, response length), siblings
+    together."""
 
     def __init__(self, config: VAOPDConfig, teacher: TeacherEngine, student: StudentTrainingWorker, vocab_size: int):
         self.method, self.teacher, self.engine = method_of(config), teacher, student.engine
         actor = ActorConfig(strategy="fsdp2", rollout_n=4, ppo_mini_batch_size=4, ppo_micro_batch_size_per_gpu=1)
         student.attach_objective(config, vocab_size, actor, temperature=1.0)
-        self.objective, self.engine.objective = self.engine.objective, Parted()
+        grouped = self.method.teacher_views == 2
+        self.objective = self.engine.objective
+        self.engine.objective = Parted() if self.method.teacher_hidden else PartedPolicy(actor, 1.0, grouped=grouped)
         teacher.method, teacher.vocab_size, teacher.chunk_size = self.method, vocab_size, config.chunk_size
 
     @property
     def second_view(self):
-        """How the teacher's second view of an image is made."""
+        """How the teacher's second view of an image is made; None: it looks at none."""
         return self.method.second_view(None, validate=False)
 
-    def update(self, rows: list[tuple], original: dict, degraded: dict, with_norms: bool) -> dict[str, float]:
+    def update(
+        self, rows: list[tuple], rewards: list[float], original: dict, degraded: dict, with_norms: bool
+    ) -> dict[str, float]:
         """Score, weigh, step.
 
         Args:
+            rewards: a number a row.
             with_norms: also the gradient norms of the visual tokens' loss and of the others', before the step.
         Returns:
-            Sums of :class:`Parted` over the batch, the method's metrics, ``grad_norm``; ``norm/PART/TOKENS``.
+            Sums of :class:`Parted` or :class:`PartedPolicy` over the batch, the method's metrics, ``grad_norm``;
+            ``norm/PART/TOKENS``.
         """
-        data, metrics = self.weighed(rows, original, degraded)
+        data, metrics = self.weighed(rows, rewards, original, degraded)
         engine, found = self.engine, {}
         engine.vision = original
         with engine.train_mode():
@@ -115,24 +128,35 @@ class Pair:
         sums = {name: sum(value.values) for name, value in output["metrics"].items() if hasattr(value, "values")}
         return {**metrics, **sums, **found}
 
-    def weighed(self, rows, original, degraded):
-        """The student's batch, with one weight a token; metrics of the method."""
-        teacher, lengths = self.teacher, [length for _, _, length in rows]
+    def scores(self, rows, original, degraded) -> dict[str, torch.Tensor]:
+        """What the teacher says of the rows, nested; nothing where the method has none."""
+        teacher = self.teacher
+        if not self.method.teacher_views:
+            return {}
         teacher.vision, teacher.degraded = original, degraded
         with teacher.eval_mode():
-            scores = teacher.infer_batch(batch_of(rows, {}, BUDGET))["model_output"]
+            return teacher.infer_batch(batch_of(rows, {}, BUDGET))["model_output"]
+
+    def weighed(self, rows, rewards, original, degraded):
+        """The student's batch, with one weight a token; metrics of the method."""
+        lengths, scores = [length for _, _, length in rows], self.scores(rows, original, degraded)
         mask = pad_rows(nested(torch.ones(length, dtype=torch.long) for length in lengths)).bool()
-        columns = {name: pad_rows(scores[name]) for name in self.method.reads}
+        earned = torch.zeros(mask.shape)
+        earned[:, 0] = torch.tensor(rewards)  # a row's reward is the sum over its tokens
+        known = {"rm_scores": earned, **{name: pad_rows(scores[name]) for name in self.method.score_names}}
+        columns = {name: known[name] for name in self.method.reads}
         ids = [f"{uid}/".encode() + row.numpy().tobytes() for uid, row, _ in rows]
-        step = Step(columns, mask, [uid for uid, _, _ in rows], None, lambda: ids)
+        step = Step(columns, mask, [uid for uid, _, _ in rows], HOST, lambda: ids)
         weighed = checked(self.method, self.method.weigh(step), step, self.objective)
+        given = {name: weighed.per_token[name] for name in ("high_va",) if name in weighed.per_token}
         student = {
             name: [row[:length] for row, length in zip(values.float(), lengths, strict=True)]
-            for name, values in weighed.student.items()
+            for name, values in {**given, **weighed.student}.items()
         }
         student["visual"] = [visual_tokens(row[-length:]).float() for _, row, length in rows]
         student["rollout_log_probs"] = [torch.zeros(length) for length in lengths]
-        student["teacher_hidden"] = list(scores["teacher_hidden"].unbind())
+        if self.method.teacher_hidden:
+            student["teacher_hidden"] = list(scores["teacher_hidden"].unbind())
         return batch_of(rows, student, BUDGET), weighed.metrics
 
     def norms(self) -> dict[str, float]:

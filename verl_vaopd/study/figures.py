@@ -45,16 +45,21 @@ class Training:
         self.text = chat_prompt(processor, question(words))
         self.random = random.Random(seed)
 
-    def batch(self, prompts: int, degrade) -> tuple[torch.Tensor, dict, dict]:
-        """(patches [prompts, 64, 192]; uid -> images as they are, and through ``degrade``)."""
+    def batch(self, prompts: int, degrade) -> tuple[torch.Tensor, dict, dict, list[dict]]:
+        """(patches [prompts, 64, 192]; uid -> images as they are, and through ``degrade``, nothing where it is None;
+        rows)."""
         rows = [known_row("train", index) for index in self.random.sample(range(self.count), prompts)]
         images = pictures(rows)
         views = [encode_views(self.text, [image], self.processor, degrade) for image in images]
         original, degraded = (
-            {f"{place}": ImageInputs(view[name], view["image_grid_thw"]) for place, view in enumerate(views)}
+            {
+                f"{place}": ImageInputs(view[name], view["image_grid_thw"])
+                for place, view in enumerate(views)
+                if name in view
+            }
             for name in ("pixel_values", "pixel_values_degraded")
         )
-        return patches_of(images), original, degraded
+        return patches_of(images), original, degraded, rows
 
 
 @dataclass

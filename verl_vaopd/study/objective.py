@@ -1,9 +1,28 @@
-"""The methods' divergence, told apart by whether a token is visual: for the log, and for the gradient of one part."""
+"""What the methods minimise, told apart by whether a token is visual: for the log, and for the gradient of one part."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from verl_vaopd.methods.interface.distillation import Divergence
 from verl_vaopd.methods.interface.objective import Outcome, Responses
+from verl_vaopd.methods.interface.policy import PolicyGradient
+
+PARTS = ("visual", "others")
+
+
+def of_part(part: str | None, visual: Tensor, weights: Tensor) -> Tensor:
+    """``weights`` [M] of one of ``PARTS``, 0 elsewhere; all of them for None."""
+    return weights if part is None else weights * (visual if part == "visual" else ~visual)
+
+
+def counts(given: Responses, visual: Tensor) -> dict[str, Tensor]:
+    """Visual tokens, and where there is a high group its tokens and the visual ones among them."""
+    found = {"visual_tokens": visual.sum()}
+    if "high_va" in given.columns:
+        high = given.columns["high_va"] > 0
+        found |= {"high_tokens": high.sum(), "high_visual": (high & visual).sum()}
+    return found
 
 
 @dataclass
@@ -14,9 +33,8 @@ class Parted(Divergence):
     fields = ("high_va", "teacher_hidden", "visual")
 
     def __call__(self, given: Responses) -> Outcome:
-        visual, weights = given.columns["visual"] > 0, given.weights()
-        if self.part is not None:
-            weights = weights * (visual if self.part.startswith("visual") else ~visual)
+        visual = given.columns["visual"] > 0
+        weights = of_part(self.part, visual, given.weights())
         loss, kl, log_probs = self.of(
             given.hidden,
             given.head,
@@ -28,14 +46,29 @@ class Parted(Divergence):
             token_ids=given.token_ids,
         )
         weighted = weights * kl
-        high = given.columns["high_va"] > 0
         sums = {
             "kl_visual_sum": kl[visual].sum(),
             "kl_sum": kl.sum(),
             "weighted_visual": weighted[visual].sum(),
             "weighted": weighted.sum(),
-            "visual_tokens": visual.sum(),
-            "high_tokens": high.sum(),
-            "high_visual": (high & visual).sum(),
+            **counts(given, visual),
         }
         return Outcome(loss, log_probs, sums)
+
+
+@dataclass
+class PartedPolicy(PolicyGradient):
+    """part: as of :class:`Parted`. grouped: whether the method makes a high group of tokens, for the log."""
+
+    part: str | None = None
+    grouped: bool = False
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return ("advantages", "visual", *(["high_va"] if self.grouped else []))
+
+    def __call__(self, given: Responses) -> Outcome:
+        visual, weights = given.columns["visual"] > 0, given.columns["token_weights"]
+        weights = of_part(self.part, visual, weights)
+        outcome = super().__call__(replace(given, columns={**given.columns, "token_weights": weights}))
+        return replace(outcome, sums={**outcome.sums, **counts(given, visual)})

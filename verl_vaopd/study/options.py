@@ -22,7 +22,10 @@ def read_options(argv: Sequence[str] | None, about: str) -> argparse.Namespace:
     parser.add_argument("--first-seed", type=at_least(0), default=1)
     parser.add_argument("--parallel", type=at_least(1), default=1, help="processes (default 1), a core and 2 GB each")
     parser.add_argument("--cells", type=cell, nargs="+", default=[Cell.named(name) for name in CELLS])
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM", help=", ".join(ARMS))
+    usual = [name for name, arm in ARMS.items() if arm.usual]
+    others = ", ".join(name for name in ARMS if name not in usual)
+    told = f"default: {', '.join(usual)}; also {others}, which learn from rewards"
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=usual, metavar="ARM", help=told)
     parser.add_argument("--figures", choices=("validation", "test"), default="validation", help="to measure on")
     parser.add_argument("--updates", type=at_least(1), default=30)
     parser.add_argument("--prompts", type=at_least(1), default=4, help="of an update, four answers each")

@@ -14,7 +14,7 @@ from verl_vaopd.study.engines import Pair, build_student, build_teacher, one_ran
 from verl_vaopd.study.figures import HeldOut, Training
 from verl_vaopd.study.options import DONE, SETTINGS
 from verl_vaopd.study.sampling import Sampler
-from verl_vaopd.tiny.accuracy import accuracy
+from verl_vaopd.tiny.accuracy import accuracy, is_right
 from verl_vaopd.tiny.dilution.conversations import Conversations
 
 UPDATES = "updates.jsonl"
@@ -76,14 +76,16 @@ class Study:
                     write(update=update, nll=self.nll(held_out))
                 if update == run.updates:
                     break
-                patches, original, degraded = training.batch(run.prompts, pair.second_view)
+                patches, original, degraded, asked = training.batch(run.prompts, pair.second_view)
                 answers = self.sampler.answers(prompt, patches, run.rollouts, most, generator)
                 rows = [
                     (f"{place // run.rollouts}", torch.cat([prompt, answer]), len(answer))
                     for place, answer in enumerate(answers)
                 ]
+                texts = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
+                rewards = [float(is_right(text, asked[place // run.rollouts])) for place, text in enumerate(texts)]
                 with_norms = run.seed == 1 and update + 1 in self.norms_at
-                write(update=update + 1, **pair.update(rows, original, degraded, with_norms))
+                write(update=update + 1, **pair.update(rows, rewards, original, degraded, with_norms))
             right = self.accuracy(held_out, words)
             write(update=run.updates, accuracy=right)
         summary = {"accuracy": right, "seconds": round(time.monotonic() - started, 1)}
