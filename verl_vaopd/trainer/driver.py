@@ -87,6 +87,8 @@ class Driver(Validation, Profiling, TrainingStep):
     def _setup(self):
         """The host's; then the teacher's worker group, if it has one of its own."""
         route = "stay" if self.hidden_states_stay else "go through TransferQueue"
+        if not self.method.teacher_hidden:
+            route = "are not kept"
         placement = self.vaopd.teacher.placement if self.method.teacher_views else None
         teacher = f" and teacher ({placement}; hidden states {route})" if placement else ""
         self.run_log.say(f"{self.vaopd.method}: loading student{teacher}, starting vLLM")
