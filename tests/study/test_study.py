@@ -12,7 +12,6 @@ from verl_vaopd.study.__main__ import claimed, main
 from verl_vaopd.study.arms import ARMS, VISUAL, Cell, Run
 from verl_vaopd.study.figures import HeldOut, Training, labels_of
 from verl_vaopd.study.sampling import Sampler
-from verl_vaopd.tiny.__main__ import main as tiny
 from verl_vaopd.tiny.dilution.conversations import Conversations
 from verl_vaopd.tiny.dilution.words import LENGTHS, VOCABULARY
 from verl_vaopd.tiny.processor import make_processor
@@ -24,13 +23,6 @@ accuracy.is_right = lambda text, row: len(text) % 2 == 0  # untrained models are
 runpy.run_module("verl_vaopd.study", run_name="__main__")
 """
 SMALL = ("--updates", "2", "--prompts", "2", "--held-out", "6")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dilution")
-    assert tiny(["--task", "dilution", "--output", str(folder), "--random"]) == 0
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +132,7 @@ def test_a_cell_that_is_none_is_named(name):
     with pytest.raises(ValueError, match="must read REGIME-RATE-WORDS"):
         Cell.named(name)
     assert Cell.named("frozen-2e-5-160").name == "frozen-2e-05-160"
+    assert Cell.named("lora-2e-4-160").name == "lora-0.0002-160"
 
 
 @pytest.mark.parametrize("words", LENGTHS)

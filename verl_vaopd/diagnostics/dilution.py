@@ -30,6 +30,7 @@ HEAD = (
     "tokens in the high group",
     "KL of another token, nats, first to last",
 )
+TRAINED = {"frozen": "vision frozen", "all": "all trained", "lora": "adapters of rank 8"}
 COLOURS = ("#0072B2", "#000000", "#D55E00", "#CC79A7", "#E69F00", "#009E73", "#7F7F7F", "#56B4E9", "#8C6D31", "#595959")
 
 
@@ -233,7 +234,7 @@ def titles_of(runs: list[StudyRun]) -> tuple[list[str], dict[str, str]]:
 
 def named(setting: tuple[str, float]) -> str:
     regime, rate = setting
-    return f"{'vision frozen' if regime.startswith('frozen') else 'all trained'}, rate {rate:g}"
+    return f"{TRAINED[regime]}, rate {rate:g}"
 
 
 def rows(runs: list[StudyRun]) -> list[tuple[str, ...]]:

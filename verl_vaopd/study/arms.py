@@ -44,8 +44,18 @@ ARMS = {
     "grpo": Arm("GRPO", {"method": "grpo"}, usual=False),
     "grpo_va": Arm("GRPO, tokens by VA", {"method": "grpo_va"}, usual=False),
 }
-REGIMES = {"frozen": ["vision", "merger"], "all": []}
-"""Name -> ``vaopd.freeze``."""
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What is trained. freeze: ``vaopd.freeze``; rank: of adapters on the language model's linear layers, 0: none."""
+
+    freeze: tuple[str, ...] = ()
+    rank: int = 0
+
+
+VISION = ("vision", "merger")
+REGIMES = {"frozen": Regime(VISION), "all": Regime(), "lora": Regime(VISION, rank=8)}
 
 
 @dataclass(frozen=True)

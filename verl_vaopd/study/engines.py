@@ -20,6 +20,7 @@ from verl_vaopd.methods.interface.checked import checked
 from verl_vaopd.model.by_hand import batch_of, nested
 from verl_vaopd.settings.config import VAOPDConfig
 from verl_vaopd.student.frozen import part_of
+from verl_vaopd.study.arms import Regime
 from verl_vaopd.study.objective import PARTS, Parted, PartedPolicy
 from verl_vaopd.teacher.engine import TeacherEngine
 from verl_vaopd.tiny.dilution.truth import visual_tokens
@@ -27,6 +28,7 @@ from verl_vaopd.trainer.columns import pad_rows
 from verl_vaopd.trainer.workers import StudentTrainingWorker
 
 OVERRIDE = {"attn_implementation": "sdpa"}
+ADAPTED = ".*language_model.*_proj"  # the default of actor_rollout_ref.model.target_modules
 BUDGET = 4096  # tokens of a micro-batch
 HOST = OmegaConf.create(  # verl's settings that a policy gradient goes by
     {
@@ -44,7 +46,7 @@ def one_rank() -> None:
             dist.init_process_group("gloo", init_method=f"file://{file.name}.join", rank=0, world_size=1)
 
 
-def build_student(path: str, frozen: list[str], rate: float, updates: int) -> StudentTrainingWorker:
+def build_student(path: str, regime: Regime, rate: float, updates: int) -> StudentTrainingWorker:
     """The real worker with AdamW: a tenth of the updates of warm-up, gradients clipped at 1."""
     worker = StudentTrainingWorker(
         TrainingWorkerConfig(
@@ -55,6 +57,9 @@ def build_student(path: str, frozen: list[str], rate: float, updates: int) -> St
                 override_config=dict(OVERRIDE),
                 use_remove_padding=True,
                 enable_gradient_checkpointing=False,
+                lora_rank=regime.rank,
+                target_modules=ADAPTED,
+                lora={"merge": True},
             ),
             engine_config=FSDPEngineConfig(
                 strategy="fsdp2",
@@ -67,7 +72,7 @@ def build_student(path: str, frozen: list[str], rate: float, updates: int) -> St
             ),
             checkpoint_config=CheckpointConfig(),
         ),
-        frozen=tuple(frozen),
+        frozen=regime.freeze,
     )
     worker.reset()
     worker.set_loss_fn(lambda *_, **__: None)  # the host asks for one; the engine has its own

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from verl_vaopd.study.arms import ARMS, Cell, Run
+from verl_vaopd.study.arms import ARMS, REGIMES, Cell, Run
 from verl_vaopd.tiny.cache import read_manifest
 from verl_vaopd.tiny.tasks import TASKS
 
@@ -21,7 +21,14 @@ def read_options(argv: Sequence[str] | None, about: str) -> argparse.Namespace:
     parser.add_argument("--seeds", type=at_least(1), default=3, help="how many (default 3)")
     parser.add_argument("--first-seed", type=at_least(0), default=1)
     parser.add_argument("--parallel", type=at_least(1), default=1, help="processes (default 1), a core and 2 GB each")
-    parser.add_argument("--cells", type=cell, nargs="+", default=[Cell.named(name) for name in CELLS])
+    parser.add_argument(
+        "--cells",
+        type=cell,
+        nargs="+",
+        default=[Cell.named(name) for name in CELLS],
+        metavar="CELL",
+        help=f"REGIME-RATE-WORDS each, as {CELLS[0]}; regimes: {', '.join(REGIMES)}",
+    )
     usual = [name for name, arm in ARMS.items() if arm.usual]
     others = ", ".join(name for name in ARMS if name not in usual)
     told = f"default: {', '.join(usual)}; also {others}, which learn from rewards"

@@ -57,8 +57,8 @@ class Study:
         (folder / SETTINGS).write_text(json.dumps({**run.record(), "held_out": self.held_out}, indent=1))
         words, vocab_size = run.cell.words, len(self.processor.tokenizer)
         config = ARMS[run.arm].config(str(self.models), words)
-        frozen = REGIMES[run.cell.regime]
-        student = build_student(str(self.models / "student"), frozen, run.cell.rate, run.updates)
+        regime = REGIMES[run.cell.regime]
+        student = build_student(str(self.models / "student"), regime, run.cell.rate, run.updates)
         pair = Pair(config, self.teacher, student, vocab_size)
         training = Training(self.processor, words, run.seed)
         held_out = HeldOut.of(self.talk, words, run.figures, self.held_out, self.seed)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, DynamicCache
 
+from verl_vaopd.student.adapters import merged_weights
 from verl_vaopd.tiny.figure_batch import VISUAL_TOKENS, figure_positions, read_aloud, see
 from verl_vaopd.tiny.tokenizer import SPECIAL_TOKENS
 
@@ -23,10 +24,10 @@ class Sampler:
 
     @torch.no_grad()
     def take(self, module) -> None:
-        """The weights of an engine's module."""
-        own = dict(self.model.named_parameters())
-        for name, parameter in module.named_parameters():
-            own[name].copy_(parameter.full_tensor())
+        """The weights of an engine's module, adapters merged."""
+        own = self.model.state_dict()
+        for name, weight in merged_weights(module, "cpu"):
+            own[name].copy_(weight)
 
     @torch.no_grad()
     def answers(self, prompt: Tensor, patches: Tensor, count: int, most: int, generator=None) -> list[Tensor]:
