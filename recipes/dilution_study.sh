@@ -7,7 +7,10 @@
 # Time:       docs/dilution/README.md has what was measured; it shows what is left after each run.
 #
 #   bash recipes/dilution_study.sh [--seeds N] [--parallel N] [--cells CELL ...] [--arms ARM ...] [--dry-run]
+#   bash recipes/dilution_study.sh --stack [--seeds N] [--parallel N] [--dry-run] [--restarts N] [hydra overrides]
 #
+#   --stack         instead, with Ray and vLLM: Standard OPD, VA-OPD with either score and groups by mass, cell frozen-2e-5-160;
+#                   it is recipes/replicate_tiny_cpu.sh --runs dilution, whose --help has the options, defaults too
 #   --seeds N       seeds 1 to N of figures and sampling, default 3; all runs of a seed come before the next seed's
 #   --parallel N    processes, default 1; each keeps one core busy and takes 2 GB of memory
 #   --cells ...     REGIME-RATE-WORDS each, as frozen-2e-5-160: what is trained (frozen: the language model; lora: adapters of
@@ -16,13 +19,18 @@
 #                   grpo_va, which learn from rewards, are done only where they are named
 #   --dry-run       name the runs, do none
 #
-#   STUDY_DIR       default outputs/dilution_study; runs that are finished there are not done again
+#   STUDY_DIR       default outputs/dilution_study (outputs/dilution_tiny_cpu); runs that are finished there are not done again
 #   VAOPD_CACHE, VAOPD_DILUTION_DIR and VAOPD_VENV move the caches, the models and data, and the environment
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/shared.sh"
 refuse_to_print "many runs of tiny models, none of them a recipe's: plan another recipe"
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
+if [[ "${1:-}" == --stack ]]; then
+  [[ -z "${STUDY_DIR:-}" ]] || export REPLICATION_DIR="$STUDY_DIR"
+  [[ -z "${VAOPD_DILUTION_DIR:-}" ]] || export VAOPD_TINY_DIR="$VAOPD_DILUTION_DIR"
+  exec bash recipes/replicate_tiny_cpu.sh --runs dilution "${@:2}"
+fi
 source scripts/venv.sh
 
 TINY="${VAOPD_DILUTION_DIR:-${VAOPD_CACHE:-$root/.cache}/tiny_dilution}"

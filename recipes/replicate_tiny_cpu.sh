@@ -1,25 +1,28 @@
 #!/usr/bin/env bash
 # The paper's comparisons on tiny models: the methods of Table 1, the masking experiment (Section 2.2), the ablation
 # (Section 4.4) and the distribution score, each over several seeds; then the table and all figures. Or, of the same form, what
-# older tokens do: steps that wait for their longest answer against partial rollouts.
+# older tokens do: steps that wait for their longest answer against partial rollouts. Or what dilution does, on the whole stack.
 #
 # Reproduces: the questions, not the figures, of the paper; the setting is that of recipes/vaopd_tiny_cpu.sh, untouched.
 # Runs on:    any Linux machine with 2 cores and 16 GB of memory; no GPU is used.
-# Time:       13 runs a seed (6 with --runs staleness), about an hour on 2 cores with --parallel 2; it shows what is left after each.
+# Time:       13 runs a seed (6 with --runs staleness, 4 with --runs dilution), about an hour on 2 cores with --parallel 2; it
+#             shows what is left after each.
 #
-#   bash recipes/replicate_tiny_cpu.sh [--runs paper|staleness] [--seeds N] [--parallel N] [--dry-run] [--restarts N]
+#   bash recipes/replicate_tiny_cpu.sh [--runs paper|staleness|dilution] [--seeds N] [--parallel N] [--dry-run] [--restarts N]
 #                                      [hydra overrides]
 #
 #   --runs NAME       paper (default); or staleness: Standard OPD and VA-OPD, each with docs/partial_rollouts.md's modes, on
-#                     the perimeter task, whose answers have a heavy tail of lengths
+#                     the perimeter task, whose answers have a heavy tail of lengths; or dilution: cell frozen-2e-5-160 of
+#                     recipes/dilution_study.sh, whose --stack it is. It has no validation: at its end each student is
+#                     measured as the study does (RUN_DIR/visual_nll.json), and there is no report
 #   --seeds N         seeds 1 to N of data order and sampling, default 5; all runs of a seed come before the next seed's
 #   --parallel N      runs at a time, default 1; each keeps one core busy and takes 7 GB of memory
 #   --dry-run         print the commands, run nothing
 #   --restarts N      for every run, as are the overrides: start it again from its last checkpoint when it fails
 #
-#   REPLICATION_DIR   default outputs/replicate_tiny_cpu (outputs/staleness_tiny_cpu); runs that are finished there are not
-#                     done again, one that was stopped goes on from its last checkpoint
-#   TASK, VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV as in recipes/vaopd_tiny_cpu.sh
+#   REPLICATION_DIR   default outputs/replicate_tiny_cpu (outputs/staleness_tiny_cpu, outputs/dilution_tiny_cpu); runs that are
+#                     finished there are not done again, one that was stopped goes on from its last checkpoint
+#   TASK, WORDS, VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV as in recipes/vaopd_tiny_cpu.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/shared.sh"
 refuse_to_print "many runs: plan one of the recipes that it calls (--dry-run names them)"
@@ -52,12 +55,23 @@ STALENESS=(
   "opd_partial_1_2 opd $ROOM $PARTIAL=1 $BOUND=2"
   "vaopd_partial_1_2 vaopd $ROOM $PARTIAL=1 $BOUND=2"
 )
+OPTIM="actor_rollout_ref.actor.optim"
+SIZES="data.train_batch_size=4 trainer.total_training_steps=30 vaopd.freeze=[vision,merger]"
+SIZES+=" $OPTIM.lr=2e-5 $OPTIM.lr_scheduler_type=constant $OPTIM.betas=[0.9,0.999] $OPTIM.weight_decay=0"
+SIZES+=" actor_rollout_ref.rollout.temperature=1 actor_rollout_ref.rollout.top_p=1"
+SIZES+=" trainer.val_before_train=false trainer.test_freq=-1"
+DILUTION=( # as the study has it; the last of two overrides holds
+  "opd opd $SIZES"
+  "vaopd vaopd $SIZES"
+  "vaopd_distribution vaopd $SIZES vaopd.score=distribution"
+  "mass_distribution vaopd $SIZES vaopd.method=vaopd_mass vaopd.score=distribution"
+)
 
 runs=paper seeds=5 parallel=1 dry_run="" overrides=()
 while [[ $# -gt 0 ]]; do
   case "$1" in
     --runs)
-      [[ "${2:-}" == paper || "${2:-}" == staleness ]] || refuse "--runs wants paper or staleness, got '${2:-}'"
+      case "${2:-}" in paper | staleness | dilution) ;; *) refuse "--runs wants paper, staleness or dilution, got '${2:-}'" ;; esac
       runs="$2"
       shift
       ;;
@@ -79,13 +93,19 @@ while [[ $# -gt 0 ]]; do
   shift
 done
 
-if [[ "$runs" == paper ]]; then
-  RUNS=("${PAPER[@]}") folder=replicate_tiny_cpu
-else
-  RUNS=("${STALENESS[@]}") folder=staleness_tiny_cpu
-  export TASK="${TASK:-perimeter}"
-fi
-case "${TASK:-figures}" in figures | perimeter) ;; *) refuse "TASK=$TASK: there are figures and perimeter" ;; esac
+case "$runs" in
+  paper) RUNS=("${PAPER[@]}") folder=replicate_tiny_cpu ;;
+  staleness)
+    RUNS=("${STALENESS[@]}") folder=staleness_tiny_cpu
+    export TASK="${TASK:-perimeter}"
+    ;;
+  dilution)
+    RUNS=("${DILUTION[@]}") folder=dilution_tiny_cpu
+    [[ "${TASK:-dilution}" == dilution ]] || refuse "TASK=$TASK: --runs dilution is of TASK=dilution"
+    export TASK=dilution WORDS="${WORDS:-160}"
+    ;;
+esac
+refuse_unknown_task
 folder="$(realpath -m "${REPLICATION_DIR:-outputs/$folder}")"
 say() { printf '%s  replicate: %s\n' "$(date +%T)" "$*"; }
 started=$SECONDS number=0 running=0 done_now=0 total=$((seeds * ${#RUNS[@]})) run_dirs=()
@@ -123,6 +143,7 @@ for ((seed = 1; seed <= seeds; seed++)); do
     if [[ -n "$dry_run" ]]; then
       printf 'RUN_DIR=%q ANSWERS_DIR=%q' "$run_dir" "$answers"
       [[ -z "${TASK:-}" ]] || printf ' TASK=%q' "$TASK"
+      [[ -z "${WORDS:-}" ]] || printf ' WORDS=%q' "$WORDS"
       printf ' %q' "${command[@]}"
       printf '\n'
       continue
@@ -147,4 +168,9 @@ for run_dir in "${run_dirs[@]}"; do
   [[ -f "$run_dir/summary.json" ]] || stop "$run_dir was stopped before its end; the same command goes on" 1
 done
 source scripts/venv.sh
-"$(venv_of cpu)/bin/verl-vaopd" report "${run_dirs[@]}" --output "$folder/report"
+venv="$(venv_of cpu)"
+if [[ "$runs" == dilution ]]; then
+  models="${VAOPD_TINY_DIR:-${VAOPD_CACHE:-$root/.cache}/tiny_dilution}"
+  exec "$venv/bin/python" -m verl_vaopd.study.measure --models "$models" --words "$WORDS" "${run_dirs[@]/%//student}"
+fi
+"$venv/bin/verl-vaopd" report "${run_dirs[@]}" --output "$folder/report"

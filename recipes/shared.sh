@@ -68,3 +68,12 @@ look() {
     exit 1
   }
 }
+
+# refuse_unknown_task: TASK and WORDS, of recipes on tiny models.
+refuse_unknown_task() {
+  case "${TASK:-figures}" in
+    figures | perimeter) [[ -z "${WORDS:-}" ]] || refuse "WORDS=$WORDS: TASK=dilution alone has words" ;;
+    dilution) [[ "${WORDS:-160}" =~ ^(0|40|160)$ ]] || refuse "WORDS=$WORDS: there are 0, 40 and 160" ;;
+    *) refuse "TASK=$TASK: there are figures, perimeter and dilution" ;;
+  esac
+}

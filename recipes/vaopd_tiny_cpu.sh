@@ -11,6 +11,7 @@
 #   --restarts N  when the run fails or is killed, start again from its last checkpoint, N times in all
 #
 # TASK=perimeter trains on polygons whose answers have a heavy tail of lengths (30 to 225 tokens), with models of its own.
+# TASK=dilution has the same figures read amid WORDS (0, 40 or 160, the default) words (docs/dilution), and models of its own.
 # RUN_DIR, VAOPD_CACHE, VAOPD_TINY_DIR and VAOPD_VENV move the run, the caches, the models and data, and the environment.
 # On a Ray cluster (RAY_ADDRESS) NNODES and N_GPUS_PER_NODE say how many nodes, and how many processes on each, train.
 set -euo pipefail
@@ -20,10 +21,15 @@ cd "$root"
 source scripts/venv.sh
 
 TASK="${TASK:-figures}"
+refuse_unknown_task
+words="" # as the files of data have it
 case "$TASK" in
   figures) folder=tiny LENGTHS=() ;;
   perimeter) folder=tiny_perimeter LENGTHS=(data.max_response_length=256 actor_rollout_ref.rollout.max_model_len=512) ;;
-  *) refuse "TASK=$TASK: there are figures and perimeter" ;;
+  dilution)
+    folder=tiny_dilution words="_${WORDS:-160}" answer=$((${WORDS:-160} + 56)) # tokens, as the study has it
+    LENGTHS=(data.max_response_length="$answer" actor_rollout_ref.rollout.max_model_len="$((256 + answer))")
+    ;;
 esac
 TINY="${VAOPD_TINY_DIR:-${VAOPD_CACHE:-$root/.cache}/$folder}"
 RUN_DIR="${RUN_DIR:-$root/outputs/vaopd_tiny_cpu/$(date +%Y%m%d-%H%M%S)}"
@@ -42,8 +48,8 @@ MODELS=(
   vaopd.teacher.path="$(quoted "$TINY/teacher")"
 )
 DATA=(
-  data.train_files="$(quoted "$TINY/data/train.parquet")"
-  data.val_files="$(quoted "$TINY/data/validation.parquet")"
+  data.train_files="$(quoted "$TINY/data/train$words.parquet")"
+  data.val_files="$(quoted "$TINY/data/validation$words.parquet")"
 )
 OUTPUT=(
   vaopd.output_dir="$(quoted "$RUN_DIR")"

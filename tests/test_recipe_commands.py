@@ -179,8 +179,15 @@ def test_a_wrong_option_is_refused_before_anything_is_done(project, recipe, argu
         (["--dry-run", "--restarts", "x"], {}, "--restarts wants a whole number, 0 or more, got 'x'"),
         (["--dry-run", "--restarts=-1"], {}, "--restarts wants a whole number, 0 or more, got '-1'"),
         (["--dry-run", "--restarts"], {}, "--restarts wants a whole number, 0 or more, got ''"),
-        (["--dry-run"], {"TASK": "area"}, "TASK=area: there are figures and perimeter"),
-        (["--dry-run", "--runs", "staleness"], {"TASK": "area"}, "TASK=area: there are figures and perimeter"),
+        (["--dry-run"], {"TASK": "area"}, "TASK=area: there are figures, perimeter and dilution"),
+        (
+            ["--dry-run", "--runs", "staleness"],
+            {"TASK": "area"},
+            "TASK=area: there are figures, perimeter and dilution",
+        ),
+        (["--dry-run"], {"WORDS": "40"}, "WORDS=40: TASK=dilution alone has words"),
+        (["--dry-run", "--runs", "dilution"], {"WORDS": "41"}, "WORDS=41: there are 0, 40 and 160"),
+        (["--dry-run", "--runs", "dilution"], {"TASK": "figures"}, "TASK=figures: --runs dilution is of TASK=dilution"),
     ],
 )
 def test_a_wrong_option_of_the_replication_is_refused(project, arguments, env, says):
@@ -193,6 +200,37 @@ def test_restarts_of_the_replication_are_those_of_each_run(project, restarts):
     ended, _ = call(project, "replicate_tiny_cpu", "--dry-run", "--seeds", "1", *restarts)
     lines = ended.stdout.splitlines()
     assert len(lines) == 13 and all(line.endswith(" --restarts 3") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "env, says",
+    [
+        ({"TASK": "area"}, "TASK=area: there are figures, perimeter and dilution"),
+        ({"TASK": "dilution", "WORDS": "1600"}, "WORDS=1600: there are 0, 40 and 160"),
+        ({"TASK": "perimeter", "WORDS": "0"}, "WORDS=0: TASK=dilution alone has words"),
+    ],
+)
+def test_a_task_that_is_none_is_refused(project, env, says):
+    for recipe, options in (("vaopd_tiny_cpu", []), ("table1/opd", ["--tiny"])):
+        ended, calls = call(project, recipe, *options, **env)
+        assert ended.returncode == 2 and says in ended.stderr and not calls
+
+
+def test_the_students_of_dilution_on_the_stack_are_measured_at_the_end(project):
+    """Runs that have ended are not done again; the models are those that they began with."""
+    (project / "venv/bin").mkdir(parents=True)
+    (project / "venv/bin/python").write_text('#!/bin/sh\necho "python $*" >>"$CALLS"\n')
+    (project / "venv/bin/python").chmod(0o755)
+    arms = ("opd", "vaopd", "vaopd_distribution", "mass_distribution")
+    runs = [project / "runs" / arm / "seed_1" for arm in arms]
+    for run in runs:
+        run.mkdir(parents=True)
+        (run / "summary.json").write_text("{}")
+    env = {"STUDY_DIR": str(project / "runs"), "VAOPD_VENV": str(project / "venv")}
+    ended, calls = call(project, "dilution_study", "--stack", "--seeds", "1", VAOPD_DILUTION_DIR="/models", **env)
+    assert ended.returncode == 0, ended.stderr
+    students = " ".join(f"{run}/student" for run in runs)
+    assert calls == [f"python -m verl_vaopd.study.measure --models /models --words 160 {students}"]
 
 
 def kinds(project: Path) -> dict[str, str]:

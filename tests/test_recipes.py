@@ -16,6 +16,8 @@ from verl_vaopd.checks.start import check
 from verl_vaopd.diagnostics.labels import ORDER, label_of
 from verl_vaopd.methods import method_names
 from verl_vaopd.settings.compose import compose
+from verl_vaopd.study.arms import ARMS, REGIMES, ROOM, Cell, Run
+from verl_vaopd.tiny.dilution.words import LENGTHS
 
 pytestmark = pytest.mark.slow
 
@@ -139,8 +141,21 @@ def test_a_task_has_models_of_its_own_and_room_for_its_answers(tmp_path):
     differ = {name: value for name, value in perimeter.items() if value != plain[name]}
     assert differ.pop("vaopd.teacher.path") == str(tmp_path / "tiny_perimeter" / "teacher")
     assert differ["data.max_response_length"] == 256 and differ["actor_rollout_ref.rollout.max_model_len"] == 512
-    with pytest.raises(subprocess.CalledProcessError):
-        arguments("vaopd_tiny_cpu", TASK="area")
+
+
+@pytest.mark.parametrize("words", LENGTHS)
+def test_dilution_has_data_and_room_for_its_words(tmp_path, words):
+    env = {"VAOPD_CACHE": str(tmp_path), "RUN_DIR": str(tmp_path / "run"), "TASK": "dilution"}
+    config = composed("table1/opd", "--tiny", **env, WORDS=str(words))
+    tiny = f"{tmp_path}/tiny_dilution"
+    models = (config.actor_rollout_ref.model.path, config.vaopd.teacher.path)
+    assert models == (f"{tiny}/student", f"{tiny}/teacher")
+    files = (config.data.train_files, config.data.val_files)
+    assert files == (f"{tiny}/data/train_{words}.parquet", f"{tiny}/data/validation_{words}.parquet")
+    assert config.data.max_response_length == words + ROOM
+    assert config.actor_rollout_ref.rollout.max_model_len == config.data.max_prompt_length + words + ROOM
+    if words == 160:
+        assert flat(config) == flat(composed("table1/opd", "--tiny", **env))
 
 
 def test_there_is_no_other_recipe():
@@ -185,7 +200,31 @@ def test_staleness_is_compared_by_method_and_mode(tmp_path):
     modes = ("", ", partial rollouts 2/4", ", partial rollouts 1/2")
     assert sorted(labels) == sorted((name + mode, "method") for name in ("Standard OPD", "VA-OPD") for mode in modes)
     refused = run(*recipe, "others")
-    assert refused.returncode == 2 and "--runs wants paper or staleness, got 'others'" in refused.stdout
+    assert refused.returncode == 2 and "--runs wants paper, staleness or dilution, got 'others'" in refused.stdout
+
+
+def test_dilution_on_the_stack_is_the_studys(tmp_path):
+    recipe = ("bash", "recipes/dilution_study.sh", "--stack", "--dry-run", "--seeds", "1")
+    shown = run(*recipe, STUDY_DIR=str(tmp_path), VAOPD_DILUTION_DIR="/models")
+    assert shown.returncode == 0 and not list(tmp_path.iterdir())
+    arms, cell, sizes = {}, Cell.named("frozen-2e-5-160"), Run(Cell.named("frozen-2e-5-160"), "opd", 1)
+    for line in shown.stdout.splitlines():
+        env, config = settings_of(line)
+        vaopd, optim, rollout = config.vaopd, config.actor_rollout_ref.actor.optim, config.actor_rollout_ref.rollout
+        arms[Path(env["RUN_DIR"]).parent.name] = (vaopd.method, vaopd.score)
+        assert env["RUN_DIR"].startswith(str(tmp_path)) and config.data.train_files.endswith(
+            f"train_{cell.words}.parquet"
+        )
+        assert (config.data.seed, rollout.seed) == (1, 1) and tuple(vaopd.freeze) == REGIMES[cell.regime].freeze
+        assert (config.data.train_batch_size, rollout.n) == (sizes.prompts, sizes.rollouts)
+        assert (config.trainer.total_training_steps, rollout.temperature, rollout.top_p) == (sizes.updates, 1, 1)
+        # as build_student: torch's own betas, a rate that stays after 3 of 30 updates
+        assert (optim.lr, optim.weight_decay, optim.clip_grad, list(optim.betas)) == (cell.rate, 0, 1, [0.9, 0.999])
+        assert (optim.lr_scheduler_type, optim.lr_warmup_steps_ratio) == ("constant", 0.1)
+        assert (config.trainer.val_before_train, config.trainer.test_freq) == (False, -1)
+    configs = {name: ARMS[name].config("m", cell.words) for name in arms}
+    assert arms == {name: (config.method, config.score) for name, config in configs.items()}
+    assert list(arms) == ["opd", "vaopd", "vaopd_distribution", "mass_distribution"]
 
 
 @pytest.fixture

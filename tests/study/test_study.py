@@ -1,12 +1,11 @@
 """The study at its smallest: real engines on untrained models, a few tokens."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 
+from tests.study.conftest import SMALL
 from verl_vaopd.diagnostics.__main__ import main as report
 from verl_vaopd.study.__main__ import claimed, main
 from verl_vaopd.study.arms import ARMS, VISUAL, Cell, Run
@@ -16,29 +15,10 @@ from verl_vaopd.tiny.dilution.conversations import Conversations
 from verl_vaopd.tiny.dilution.words import LENGTHS, VOCABULARY
 from verl_vaopd.tiny.processor import make_processor
 
-REWARDS_BY_LENGTH = """
-import runpy
-from verl_vaopd.tiny import accuracy
-accuracy.is_right = lambda text, row: len(text) % 2 == 0  # untrained models are never right
-runpy.run_module("verl_vaopd.study", run_name="__main__")
-"""
-SMALL = ("--updates", "2", "--prompts", "2", "--held-out", "6")
-
 
 @pytest.fixture(scope="module")
 def processor():
     return make_processor(VOCABULARY)
-
-
-@pytest.fixture(scope="module")
-def study(models, tmp_path_factory):
-    """Five arms, one cell, one seed, in a process of its own."""
-    output = tmp_path_factory.mktemp("study")
-    arms = ("opd", "mass_distribution", "oracle", "grpo", "grpo_va")
-    command = ("-c", REWARDS_BY_LENGTH, "--models", models, "--output", output, "--seeds", "1", "--arms", *arms)
-    command += ("--cells", "all-1e-3-0", *SMALL)
-    subprocess.run([sys.executable, *map(str, command)], check=True, timeout=1800)
-    return output / "validation" / "all-0.001-0"
 
 
 def records(folder) -> list[dict]:

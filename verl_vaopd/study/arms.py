@@ -8,6 +8,7 @@ from verl_vaopd.settings.teacher import TeacherConfig
 from verl_vaopd.tiny.dilution.words import LENGTHS
 
 VISUAL, OTHERS = 4, 34  # tokens of an answer: digits of the reading; what else there is without words
+ROOM = 56  # tokens of an answer beside its words, with some to spare
 
 
 @dataclass(frozen=True)

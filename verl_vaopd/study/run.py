@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoProcessor
 
-from verl_vaopd.study.arms import ARMS, REGIMES, Run
+from verl_vaopd.study.arms import ARMS, REGIMES, ROOM, Run
 from verl_vaopd.study.engines import Pair, build_student, build_teacher, one_rank
 from verl_vaopd.study.figures import HeldOut, Training
 from verl_vaopd.study.options import DONE, SETTINGS
@@ -18,7 +18,6 @@ from verl_vaopd.tiny.accuracy import accuracy, is_right
 from verl_vaopd.tiny.dilution.conversations import Conversations
 
 UPDATES = "updates.jsonl"
-ROOM = 56  # tokens of an answer beside its words, with some to spare
 
 
 @dataclass

@@ -17,7 +17,8 @@ class Sampler:
     """``model``: transformers' own, whose weights follow the engine's."""
 
     def __init__(self, path, tokenizer):
-        self.model = AutoModelForImageTextToText.from_pretrained(path, attn_implementation="sdpa").eval()
+        kept = dict(dtype=torch.float32, attn_implementation="sdpa")  # whatever config.json says
+        self.model = AutoModelForImageTextToText.from_pretrained(path, **kept).eval()
         self.end, self.pad, self.ids = tokenizer.eos_token_id, tokenizer.pad_token_id, len(tokenizer)
         special = [tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS]
         self.banned = [token for token in special if token != self.end]
