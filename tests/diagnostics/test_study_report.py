@@ -7,7 +7,8 @@ import pytest
 
 from tests.diagnostics.written_runs import write_run
 from verl_vaopd.diagnostics.__main__ import main
-from verl_vaopd.study.arms import Cell, Run
+from verl_vaopd.diagnostics.dilution import TRAINED, named
+from verl_vaopd.study.arms import REGIMES, Cell, Run
 
 RUN = Run(Cell.named("frozen-2e-5-160"), "opd", 1, updates=3)
 
@@ -51,6 +52,11 @@ def test_what_an_arm_does_not_log_is_empty_in_its_row(tmp_path):
     rows = [row.split(" | ")[1:] for row in (tmp_path / "out" / "table.md").read_text().splitlines()[2:]]
     assert [row[0] for row in rows] == ["Standard OPD", "GRPO", "GRPO, tokens by VA"]
     assert rows[1][4:] == ["50.0", "", "", "", " |"] and rows[2][4:] == ["50.0", "", "50%", "20.0%", " |"]
+
+
+def test_every_regime_has_a_name_in_reports():
+    assert set(TRAINED) == set(REGIMES)
+    assert named(("lora", 2e-4)) == "adapters of rank 8, rate 0.0002"
 
 
 def test_a_run_counts_once(tmp_path, capsys):
