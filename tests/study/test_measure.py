@@ -16,6 +16,9 @@ def test_students_are_measured_as_the_studys_own(study, models, tmp_path):
     for run, model in zip(runs, ("student", "student", "teacher"), strict=True):
         shutil.copytree(models / model, run / "student")
     students = [run / "student" for run in runs]
+    config = json.loads((students[1] / "config.json").read_text())
+    config["dtype"] = config["text_config"]["dtype"] = "bfloat16"  # as a run exports it, its weights in float32
+    (students[1] / "config.json").write_text(json.dumps(config))
     command = ["verl_vaopd.study.measure", "--models", models, "--words", "0", "--held-out", "6", *students]
     said = subprocess.run([sys.executable, "-m", *map(str, command)], check=True, timeout=1800, stdout=subprocess.PIPE)
     untrained, again, other = (json.loads((run / "visual_nll.json").read_text()) for run in runs)
