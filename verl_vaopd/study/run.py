@@ -14,7 +14,7 @@ from verl_vaopd.study.engines import Pair, build_student, build_teacher, one_ran
 from verl_vaopd.study.figures import HeldOut, Training
 from verl_vaopd.study.options import DONE, SETTINGS
 from verl_vaopd.study.sampling import Sampler
-from verl_vaopd.tiny.accuracy import accuracy, is_right
+from verl_vaopd.tiny.accuracy import accuracy
 from verl_vaopd.tiny.dilution.conversations import Conversations
 
 UPDATES = "updates.jsonl"
@@ -82,7 +82,7 @@ class Study:
                     for place, answer in enumerate(answers)
                 ]
                 texts = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
-                rewards = [float(is_right(text, asked[place // run.rollouts])) for place, text in enumerate(texts)]
+                rewards = [accuracy([text], [asked[place // run.rollouts]]) for place, text in enumerate(texts)]
                 with_norms = run.seed == 1 and update + 1 in self.norms_at
                 write(update=update + 1, **pair.update(rows, rewards, original, degraded, with_norms))
             right = self.accuracy(held_out, words)

@@ -49,11 +49,9 @@ def chat_prompt(processor, question: str) -> str:
     return processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
 
 
-def is_right(text: str, row: dict) -> bool:
-    """Whether an answer's last boxed number is the row's ground truth."""
-    return BOXED.findall(text)[-1:] == [row["reward_model"]["ground_truth"]]
-
-
 def accuracy(texts: list[str], rows: list[dict]) -> float:
-    """Share of answers that are right."""
-    return sum(is_right(text, row) for text, row in zip(texts, rows, strict=True)) / len(rows)
+    """Share of answers whose last boxed number is the row's ground truth."""
+    right = 0
+    for text, row in zip(texts, rows, strict=True):
+        right += BOXED.findall(text)[-1:] == [row["reward_model"]["ground_truth"]]
+    return right / len(rows)
