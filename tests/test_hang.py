@@ -20,7 +20,7 @@ PARTS = {  # title of its process
     "vLLM engine": r"VLLM::EngineCore",
     "vLLM server": r"ray::vLLMHttpServer",
     "student and teacher": r"ray::WorkerDict",
-    "agent loop": r"ray::AgentLoopWorker",
+    "agent loop": r"ray::VisionAgentLoopWorker",
     "TransferQueue": r"ray::SimpleStorageUnit",
     "driver": r"ray::(VAOPD)?TaskRunner",
     "raylet": r"/raylet",
