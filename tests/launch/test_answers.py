@@ -13,6 +13,7 @@ from verl_vaopd.launch.answers import checked
 from verl_vaopd.settings.compose import compose
 
 
+@pytest.mark.slow
 def test_a_dry_run_checks_and_samples_nothing(tmp_path):
     from verl_vaopd.tiny.models import random_models
 

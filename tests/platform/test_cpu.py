@@ -4,6 +4,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 SHOW = """
 import verl
 from verl.plugin.platform.platform_manager import PlatformRegistry, get_platform

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import multiprocessing, os, signal
 from verl_vaopd.platform.signals import hold_sigterm
@@ -36,6 +38,7 @@ def test_multiprocessing_unblocks_sigterm_unless_it_is_held(tmp_path):
     assert mask_after_multiprocessing(tmp_path, hold=True) == "True True"
 
 
+@pytest.mark.slow
 def test_the_plugin_of_verl_holds_it_on_a_node_of_the_cluster_module():
     ask = "print(signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
     code = f"import signal, verl_vaopd.platform.plugin; {ask}"

@@ -8,6 +8,8 @@ from tests.evaluation.data_files import choice, mathverse_rows, wemath_rows, wri
 from verl_vaopd.serving import EvaluationError
 from verl_vaopd.serving.toolkit_process import Toolkit, toolkit_python
 
+pytestmark = pytest.mark.slow
+
 WORDS = {"A": "None", "B": "NA", "C": "null", "D": "nan"}
 
 

@@ -5,7 +5,11 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.stack import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_adapters_alone_move_and_the_sampler_has_them(models, tmp_path):

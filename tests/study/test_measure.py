@@ -10,6 +10,8 @@ import pytest
 from tests.study.test_study import records
 from verl_vaopd.study.measure import main
 
+pytestmark = pytest.mark.slow
+
 
 def test_students_are_measured_as_the_studys_own(study, models, tmp_path):
     runs = [tmp_path / name for name in ("untrained", "again", "other")]

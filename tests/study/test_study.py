@@ -25,6 +25,7 @@ def records(folder) -> list[dict]:
     return [json.loads(line) for line in (folder / "updates.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_logs_its_updates_and_its_measurements(study):
     for arm in ("opd", "mass_distribution", "oracle"):
         found = records(study / arm / "seed_1")
@@ -42,6 +43,7 @@ def test_a_run_logs_its_updates_and_its_measurements(study):
     assert nll["opd"][0] == nll["oracle"][0] != nll["opd"][1]  # one student, which learns
 
 
+@pytest.mark.slow
 def test_a_policy_gradient_learns_from_rewards_and_logs_what_there_is(study):
     """No KL; of ``grpo`` no high group either. Of an answer of T tokens ceil(T / 5) are high."""
     for arm in ("grpo", "grpo_va"):
@@ -66,6 +68,7 @@ def test_arms_that_learn_from_rewards_are_done_where_they_are_named_only(models,
     assert "grpo_va/seed_1  GRPO, tokens by VA" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(study, models, monkeypatch, capsys):
     folder = study / "opd" / "seed_1"
     before = (folder / "updates.jsonl").stat().st_mtime_ns
@@ -89,6 +92,7 @@ def test_a_stopped_run_is_begun_anew_and_one_that_is_on_is_left_alone(tmp_path):
     assert not folder.exists() and list(claimed(folder)) == []
 
 
+@pytest.mark.slow
 def test_the_report_of_a_study(study, tmp_path, capsys):
     runs = [str(path.parent) for path in sorted(study.glob("*/seed_1/summary.json"))]
     assert len(runs) == 5 and report([*runs, "--output", str(tmp_path)]) == 0
