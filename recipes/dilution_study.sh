@@ -9,7 +9,7 @@
 #   bash recipes/dilution_study.sh [--seeds N] [--parallel N] [--cells CELL ...] [--arms ARM ...] [--dry-run]
 #   bash recipes/dilution_study.sh --stack [--seeds N] [--parallel N] [--dry-run] [--restarts N] [hydra overrides]
 #
-#   --stack         instead, with Ray and vLLM: Standard OPD, VA-OPD with either score and groups by mass, cell frozen-2e-5-160;
+#   --stack         instead, with Ray and vLLM: Standard OPD, VA-OPD with either score, with p_v matched, by mass, cell frozen-2e-5-160;
 #                   it is recipes/replicate_tiny_cpu.sh --runs dilution, whose --help has the options, defaults too
 #   --seeds N       seeds 1 to N of figures and sampling, default 3; all runs of a seed come before the next seed's
 #   --parallel N    processes, default 1; each keeps one core busy and takes 2 GB of memory

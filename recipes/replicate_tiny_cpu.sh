@@ -5,7 +5,7 @@
 #
 # Reproduces: the questions, not the figures, of the paper; the setting is that of recipes/vaopd_tiny_cpu.sh, untouched.
 # Runs on:    any Linux machine with 2 cores and 16 GB of memory; no GPU is used.
-# Time:       13 runs a seed (6 with --runs staleness, 4 with --runs dilution), about an hour on 2 cores with --parallel 2; it
+# Time:       13 runs a seed (6 with --runs staleness, 5 with --runs dilution), about an hour on 2 cores with --parallel 2; it
 #             shows what is left after each.
 #
 #   bash recipes/replicate_tiny_cpu.sh [--runs paper|staleness|dilution] [--seeds N] [--parallel N] [--dry-run] [--restarts N]
@@ -64,6 +64,7 @@ DILUTION=( # as the study has it; the last of two overrides holds
   "opd opd $SIZES"
   "vaopd vaopd $SIZES"
   "vaopd_distribution vaopd $SIZES vaopd.score=distribution"
+  "matched_distribution vaopd $SIZES vaopd.score=distribution vaopd.high_fraction=MATCHED"
   "mass_distribution vaopd $SIZES vaopd.method=vaopd_mass vaopd.score=distribution"
 )
 
@@ -100,9 +101,11 @@ case "$runs" in
     export TASK="${TASK:-perimeter}"
     ;;
   dilution)
-    RUNS=("${DILUTION[@]}") folder=dilution_tiny_cpu
     [[ "${TASK:-dilution}" == dilution ]] || refuse "TASK=$TASK: --runs dilution is of TASK=dilution"
     export TASK=dilution WORDS="${WORDS:-160}"
+    refuse_unknown_task
+    # Four tokens of an answer are visual, 34 are neither that nor words.
+    RUNS=("${DILUTION[@]/MATCHED/$(awk "BEGIN { printf \"%.4f\", 4 / (4 + 34 + $WORDS) }")}") folder=dilution_tiny_cpu
     ;;
 esac
 refuse_unknown_task

@@ -221,7 +221,7 @@ def test_the_students_of_dilution_on_the_stack_are_measured_at_the_end(project):
     (project / "venv/bin").mkdir(parents=True)
     (project / "venv/bin/python").write_text('#!/bin/sh\necho "python $*" >>"$CALLS"\n')
     (project / "venv/bin/python").chmod(0o755)
-    arms = ("opd", "vaopd", "vaopd_distribution", "mass_distribution")
+    arms = ("opd", "vaopd", "vaopd_distribution", "matched_distribution", "mass_distribution")
     runs = [project / "runs" / arm / "seed_1" for arm in arms]
     for run in runs:
         run.mkdir(parents=True)

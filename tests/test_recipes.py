@@ -211,7 +211,7 @@ def test_dilution_on_the_stack_is_the_studys(tmp_path):
     for line in shown.stdout.splitlines():
         env, config = settings_of(line)
         vaopd, optim, rollout = config.vaopd, config.actor_rollout_ref.actor.optim, config.actor_rollout_ref.rollout
-        arms[Path(env["RUN_DIR"]).parent.name] = (vaopd.method, vaopd.score)
+        arms[Path(env["RUN_DIR"]).parent.name] = (vaopd.method, vaopd.score, round(vaopd.high_fraction, 4))
         assert env["RUN_DIR"].startswith(str(tmp_path)) and config.data.train_files.endswith(
             f"train_{cell.words}.parquet"
         )
@@ -223,8 +223,10 @@ def test_dilution_on_the_stack_is_the_studys(tmp_path):
         assert (optim.lr_scheduler_type, optim.lr_warmup_steps_ratio) == ("constant", 0.1)
         assert (config.trainer.val_before_train, config.trainer.test_freq) == (False, -1)
     configs = {name: ARMS[name].config("m", cell.words) for name in arms}
-    assert arms == {name: (config.method, config.score) for name, config in configs.items()}
-    assert list(arms) == ["opd", "vaopd", "vaopd_distribution", "mass_distribution"]
+    assert arms == {
+        name: (config.method, config.score, round(config.high_fraction, 4)) for name, config in configs.items()
+    }
+    assert list(arms) == ["opd", "vaopd", "vaopd_distribution", "matched_distribution", "mass_distribution"]
 
 
 @pytest.fixture
