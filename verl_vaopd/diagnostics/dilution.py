@@ -31,7 +31,7 @@ HEAD = (
     "KL of another token, nats, first to last",
 )
 TRAINED = {"frozen": "vision frozen", "all": "all trained", "lora": "adapters of rank 8"}
-COLOURS = ("#0072B2", "#000000", "#D55E00", "#CC79A7", "#E69F00", "#009E73", "#7F7F7F", "#56B4E9", "#8C6D31", "#595959")
+COLOURS = ("#0072B2", "#000000", "#D55E00", "#CC79A7", "#E69F00", "#009E73", "#882255", "#56B4E9", "#8C6D31", "#595959")
 
 
 @dataclass
