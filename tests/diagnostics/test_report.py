@@ -15,6 +15,8 @@ from verl_vaopd.diagnostics import ablations, efficiency, heat_map, heavy_tail, 
 from verl_vaopd.diagnostics.runs import MissingRuns, group_runs, read_run
 from verl_vaopd.runlog.run_log import RunLog
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["va_trajectory", "heavy_tail", "masking", "ablations", "efficiency", "heat_map"]
 SETTINGS = {
     "opd": (["vaopd.method=opd"], {"gain": 0.30, "va_gain": 0.02}),

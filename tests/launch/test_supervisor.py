@@ -106,6 +106,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.slow
 def test_shared_memory_of_killed_processes_is_removed():
     command = [sys.executable, "-c", SUPERVISE, sys.executable, "-c", LEAVES_MEMORY]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600)
@@ -114,6 +115,7 @@ def test_shared_memory_of_killed_processes_is_removed():
     assert own.startswith("va") and not {own, weights, nccl} & set(os.listdir("/dev/shm"))
 
 
+@pytest.mark.slow
 def test_shared_memory_of_a_killed_supervisor_is_removed_by_the_next():
     left = subprocess.Popen(
         [

@@ -38,6 +38,7 @@ def test_the_interface_is_the_one_that_has_the_address(monkeypatch):
     assert environ == {"NCCL_SOCKET_IFNAME": "ib0", "GLOO_SOCKET_IFNAME": "eth0", "VLLM_HOST_IP": "10.0.0.7"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("set_already", [None, "eth7"])
 def test_workers_of_any_ray_cluster_meet_at_rays_address(set_already):
     """The plugin is what verl imports in every worker; gloo itself would take the address of the host's name."""

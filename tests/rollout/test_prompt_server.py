@@ -9,6 +9,8 @@ import pytest
 
 from tests.stack import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found():
