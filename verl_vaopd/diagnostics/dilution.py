@@ -129,14 +129,14 @@ def check_together(runs: list[StudyRun]) -> None:
 
 
 class Gain:
-    """Gain against the number of words, by arm; a panel for what is trained and how far."""
+    """Gain against the number of words, by arm; a row for what is trained and how far."""
 
     TITLE, NAME = "Gain on visual tokens against the words around them", "dilution_gain"
 
     @staticmethod
     def draw(runs: list[StudyRun], narrow: bool = False):
         settings = sorted({run.setting for run in runs}, key=str)
-        figure, axes = panels(2 * len(settings), narrow, width=4.6, height=4.0)
+        figure, axes = panels(2 * len(settings), narrow, width=5.2, height=3.4, columns=2)
         titles, colours = titles_of(runs)
         for setting, left, right in zip(settings, axes[::2], axes[1::2], strict=True):
             own = [run for run in runs if run.setting == setting]
@@ -177,7 +177,7 @@ class Shares:
         if not any(name.startswith("norm/") for run in runs for record in run.records for name in record):
             raise MissingRuns("runs of seed 1, whose gradients are told apart")
         settings = sorted({run.setting for run in runs}, key=str)
-        figure, axes = panels(2 * len(settings), narrow, width=4.6, height=4.2)
+        figure, axes = panels(2 * len(settings), narrow, width=5.2, height=3.6, columns=2)
         for setting, left, right in zip(settings, axes[::2], axes[1::2], strict=True):
             own = [run for run in runs if run.setting == setting]
             here = [title for title in titles if any(run.title == title for run in own)]

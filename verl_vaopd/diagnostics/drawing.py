@@ -44,9 +44,10 @@ def styles(labels: list[str]) -> dict[str, dict]:
     return {label: {"color": colours[label], "marker": MARKERS[i % len(MARKERS)]} for i, label in enumerate(labels)}
 
 
-def panels(count: int, narrow: bool, width: float = 4.8, height: float = 3.2):
-    """A figure and its panels: beside each other, or one above the other where ``narrow`` (for a phone)."""
-    columns = 1 if narrow else count
+def panels(count: int, narrow: bool, width: float = 4.8, height: float = 3.2, columns: int | None = None):
+    """A figure and its panels: beside each other, ``columns`` in a row, or one above the other where ``narrow`` (for a
+    phone)."""
+    columns = 1 if narrow else columns or count
     width = min(width, 4.8) if narrow else width
     figure = Figure(figsize=(width * columns, height * count / columns), layout="constrained")
     figure.get_layout_engine().set(wspace=0.06, hspace=0.06)
