@@ -7,8 +7,8 @@ import pytest
 
 from tests.diagnostics.written_runs import write_run
 from verl_vaopd.diagnostics.__main__ import main
-from verl_vaopd.diagnostics.dilution import TRAINED, named
-from verl_vaopd.study.arms import REGIMES, Cell, Run
+from verl_vaopd.diagnostics.dilution import COLOURS, TRAINED, named
+from verl_vaopd.study.arms import ARMS, REGIMES, Cell, Run
 
 RUN = Run(Cell.named("frozen-2e-5-160"), "opd", 1, updates=3)
 
@@ -57,6 +57,19 @@ def test_what_an_arm_does_not_log_is_empty_in_its_row(tmp_path):
 def test_every_regime_has_a_name_in_reports():
     assert set(TRAINED) == set(REGIMES)
     assert named(("lora", 2e-4)) == "adapters of rank 8, rate 0.0002"
+
+
+def test_a_regime_of_another_version_is_named(tmp_path, capsys):
+    path = write_study(tmp_path)
+    settings = json.loads((path / "study.json").read_text())
+    settings["cell"]["regime"] = "half"
+    (path / "study.json").write_text(json.dumps(settings))
+    assert report(path, output=tmp_path / "out") == 2
+    assert f"{path / 'study.json'} says regime 'half'; this version knows frozen, all, lora" in capsys.readouterr().err
+
+
+def test_every_arm_has_a_colour_of_its_own():
+    assert len(set(COLOURS)) == len(COLOURS) >= len(ARMS)
 
 
 def test_a_run_counts_once(tmp_path, capsys):

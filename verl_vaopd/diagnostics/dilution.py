@@ -31,7 +31,20 @@ HEAD = (
     "KL of another token, nats, first to last",
 )
 TRAINED = {"frozen": "vision frozen", "all": "all trained", "lora": "adapters of rank 8"}
-COLOURS = ("#0072B2", "#000000", "#D55E00", "#CC79A7", "#E69F00", "#009E73", "#882255", "#56B4E9", "#8C6D31", "#595959")
+COLOURS = (
+    "#0072B2",
+    "#000000",
+    "#D55E00",
+    "#CC79A7",
+    "#E69F00",
+    "#009E73",
+    "#882255",
+    "#56B4E9",
+    "#8C6D31",
+    "#595959",
+    "#44AA99",
+    "#999933",
+)
 
 
 @dataclass
@@ -102,6 +115,8 @@ def read_study(path: Path) -> StudyRun:
         settings = json.loads((path / SETTINGS).read_text())
     except ValueError as error:
         raise ValueError(f"{path / SETTINGS} is damaged ({error}): {again}") from error
+    if (regime := settings["cell"]["regime"]) not in TRAINED:
+        raise ValueError(f"{path / SETTINGS} says regime {regime!r}; this version knows {', '.join(TRAINED)}: {again}")
     if not (path / UPDATES).exists():
         raise ValueError(f"{path} holds no {UPDATES}: {again}")
     run = StudyRun(path, settings, read_json_lines(path / UPDATES))
