@@ -3,16 +3,16 @@
 #
 #   bash scripts/test.sh [--fast | --long] [pytest arguments]
 #
-#   --fast   leaves out the tests that start the whole stack, and the slowest of the others
+#   --fast   leaves out the tests that start the whole stack, and the heaviest and slowest of the others
 #   --long   takes in those that repeat a start for one more setting
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 processes=2
 case "${1:-}" in
-  --fast) phases=("not stack and not slow") ;;
-  --long) phases=("not stack" "stack") processes=0 ;; # some of those take all the memory
-  *) phases=("not stack and not long" "stack and not long") ;;
+  --fast) phases=("not stack and not heavy and not slow") ;;
+  --long) phases=("not stack and not heavy" "heavy" "stack") processes=0 ;; # some of those take all the memory
+  *) phases=("not stack and not heavy and not long" "heavy and not long" "stack and not long") ;;
 esac
 case "${1:-}" in --fast | --long) shift ;; esac
 
@@ -49,11 +49,12 @@ if [[ ${#phases[@]} -gt 1 && $# == 0 ]]; then
   making=$!
 fi
 
-# Without the stack: file by file on two processes of one thread each.
-without_stack=(env OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "$python" -m pytest --durations=10 -n "$processes" --dist loadfile)
-without_stack+=(-m "${phases[0]}" "$@")
-# With it: one after another, since a start takes most of the machine.
-with_stack=(env OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" "$python" -m pytest --durations=10 -m "${phases[1]:-}" "$@")
+# The light ones: file by file on two processes of one thread each.
+light=(env OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" "$python" -m pytest --durations=10 -n "$processes" --dist loadfile)
+light+=(-m "${phases[0]}" "$@")
+# The others: one after another, since each takes much of the machine.
+heavy=(env OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" "$python" -m pytest --durations=10 -m "${phases[1]:-}" "$@")
+with_stack=(env OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" "$python" -m pytest --durations=10 -m "${phases[2]:-}" "$@")
 
 # keep COMMAND: run it; the worst status is kept, and no test among these (pytest's 5) is none.
 result=5
@@ -64,20 +65,24 @@ keep() {
 }
 
 if [[ ${#phases[@]} == 1 ]]; then
-  keep "${without_stack[@]}"
+  keep "${light[@]}"
 elif [[ $# -gt 0 || "$processes" == 0 ]]; then
   [[ -z "$making" ]] || wait "$making"
-  keep "${without_stack[@]}"
+  keep "${light[@]}"
+  keep "${heavy[@]}"
   keep "${with_stack[@]}"
 else
-  # All of them: those without the stack take up what the others leave of two cores, and are shown after them.
+  # All of them: light and heavy ones take up what those with the stack leave of two cores, and are shown after them.
   shown="$(mktemp)"
-  nice -n 10 "${without_stack[@]}" >"$shown" 2>&1 &
-  beside=$! # pytest itself: nice and env become it
-  trap 'kill "$beside" 2>/dev/null || true; rm -f "$shown"' EXIT
+  beside=""
+  trap 'for each in $beside; do kill "$each" 2>/dev/null || true; done; rm -f "$shown" "$shown.heavy"' EXIT
+  nice -n 10 "${light[@]}" >"$shown" 2>&1 &
+  beside="$!" # pytest itself: nice and env become it
+  nice -n 10 "${heavy[@]}" >"$shown.heavy" 2>&1 &
+  beside+=" $!"
   wait "$making"
   keep "${with_stack[@]}"
-  keep wait "$beside"
-  cat "$shown"
+  for each in $beside; do keep wait "$each"; done
+  cat "$shown" "$shown.heavy"
 fi
 exit "$result"

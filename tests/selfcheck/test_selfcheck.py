@@ -14,7 +14,7 @@ from verl_vaopd.selfcheck import __main__ as selfcheck
 from verl_vaopd.selfcheck import processes
 from verl_vaopd.selfcheck.check import FAILED, NOT_CHECKED, OK, at_most, guarded
 
-pytestmark = pytest.mark.stack  # three processes' worth of imports, though no stack
+pytestmark = pytest.mark.heavy  # three processes' worth of imports
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from verl_vaopd.tiny.models import random_models
 
 ROWS, STEPS = 8, 3
 
-pytestmark = pytest.mark.stack  # three processes' worth of imports, though no stack
+pytestmark = pytest.mark.heavy  # three processes' worth of imports
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from verl_vaopd.student.merge import read_index, read_weights
 from verl_vaopd.student.trained import Trained
 from verl_vaopd.tiny.models import random_models
 
-pytestmark = pytest.mark.stack  # three processes' worth of imports, though no stack
+pytestmark = pytest.mark.heavy  # three processes' worth of imports
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def checkpoint(run, tmp_path):
     return shutil.copytree(run / "global_step_2", tmp_path / "global_step_2")
 
 
-@pytest.mark.stack  # two processes' worth of imports, though no stack
+@pytest.mark.heavy  # two processes' worth of imports
 def test_the_exported_weights_are_the_live_ones(run, tmp_path):
     output = tmp_path / "deep" / "student"
     command = [sys.executable, "-m", "verl_vaopd.cli", "export", run / "global_step_2", "--output", output]
@@ -62,7 +62,7 @@ def test_the_exported_weights_are_the_live_ones(run, tmp_path):
     assert not output.with_name("student.unfinished").exists()
 
 
-@pytest.mark.stack
+@pytest.mark.heavy
 def test_a_hugging_face_part_that_is_there_is_copied(run, checkpoint, tmp_path):
     shutil.copy(run / "student" / "model.safetensors", checkpoint / "actor" / "huggingface")
     shutil.rmtree(checkpoint / "actor" / "distributed")
@@ -71,7 +71,7 @@ def test_a_hugging_face_part_that_is_there_is_copied(run, checkpoint, tmp_path):
     assert (tmp_path / "out/tokenizer.json").exists() and (tmp_path / "out/generation_config.json").exists()
 
 
-@pytest.mark.stack
+@pytest.mark.heavy
 def test_a_shard_that_is_missing_or_cut_off_is_named(checkpoint, tmp_path, capsys):
     whole = (checkpoint / SHARD).read_bytes()
     (checkpoint / SHARD).write_bytes(whole[: len(whole) // 2])

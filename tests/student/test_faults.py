@@ -9,7 +9,7 @@ from tests.random_models import make_checkpoint
 from tests.stack import run_ranks
 from tests.student.update_path_settings import FAULTY
 
-pytestmark = pytest.mark.stack  # a process's worth of imports, though no stack
+pytestmark = pytest.mark.heavy  # a process's worth of imports
 
 
 @pytest.fixture(scope="module")
