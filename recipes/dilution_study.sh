@@ -16,7 +16,7 @@
 #   --cells ...     REGIME-RATE-WORDS each, as frozen-2e-5-160: what is trained (frozen: the language model; lora: adapters of
 #                   rank 8 on it; all), the learning rate, the words
 #   --arms ...      `python -m verl_vaopd.study --help` names them, and has further options, taken here too; grpo and
-#                   grpo_va, which learn from rewards, are done only where they are named
+#                   grpo_va, which learn from rewards, and self and self_va (docs/methods.md) are done only where they are named
 #   --dry-run       name the runs, do none
 #
 #   STUDY_DIR       default outputs/dilution_study (outputs/dilution_tiny_cpu); runs that are finished there are not done again

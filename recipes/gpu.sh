@@ -69,20 +69,23 @@ launch() {
       vaopd.teacher.path=*) teacher="$(tr -d "\"'" <<<"${argument#*=}")" ;;
     esac
   done
+  # shellcheck disable=SC2016 # hydra's reference: the teacher is the student
+  [[ "$teacher" != '${actor_rollout_ref.model.path}' ]] || teacher="$student"
+  local models=("$student")
+  [[ "$teacher" == "$student" ]] || models+=("$teacher")
   VAOPD_VENV="$(venv_of gpu)"
   local vaopd="$VAOPD_VENV/bin/verl-vaopd"
   local look_at_machine=(bash scripts/setup.sh --gpu --check --gpus "$N_GPUS_PER_NODE" --gpu-memory "${GPU_MEMORY_GB:-80}"
-    --models "$student" "$teacher" --output "$RUN_DIR")
+    --models "${models[@]}" --output "$RUN_DIR")
   local prepare_data=("$vaopd" data "$dataset" --output "$DATA_DIR/$dataset")
-  local prepare_models=("$VAOPD_VENV/bin/hf" download)
+  local model prepare_models=("$VAOPD_VENV/bin/hf" download)
   if [[ -n "$dry_run" ]]; then
     prepare_dry_run
     echo commands:
     show "${look_at_machine[@]}"
     show bash scripts/setup.sh --gpu
     show "${prepare_data[@]}"
-    show "${prepare_models[@]}" "$student"
-    show "${prepare_models[@]}" "$teacher"
+    for model in "${models[@]}"; do show "${prepare_models[@]}" "$model"; done
     case "$method" in offpolicy_kd | cot_sft) echo "  $vaopd answers, with the overrides of train" ;; esac
     show "$vaopd" train "${options[@]}" "${arguments[@]}"
     echo
@@ -97,8 +100,7 @@ launch() {
   bash scripts/setup.sh --gpu
   look "$vaopd" doctor --gpu --only environment
   "${prepare_data[@]}"
-  local model
-  for model in "$student" "$teacher"; do
+  for model in "${models[@]}"; do
     [[ -d "$model" ]] || "${prepare_models[@]}" "$model" >/dev/null
   done
   case "$method" in offpolicy_kd | cot_sft) "$vaopd" answers "${arguments[@]}" ;; esac

@@ -74,15 +74,15 @@ elif [[ $# -gt 0 || "$processes" == 0 ]]; then
 else
   # All of them: light and heavy ones take up what those with the stack leave of two cores, and are shown after them.
   shown="$(mktemp)"
-  beside=""
+  beside="$making"
   trap 'for each in $beside; do kill "$each" 2>/dev/null || true; done; rm -f "$shown" "$shown.heavy"' EXIT
   nice -n 10 "${light[@]}" >"$shown" 2>&1 &
-  beside="$!" # pytest itself: nice and env become it
+  beside+=" $!" # pytest itself: nice and env become it
   nice -n 10 "${heavy[@]}" >"$shown.heavy" 2>&1 &
   beside+=" $!"
   wait "$making"
   keep "${with_stack[@]}"
-  for each in $beside; do keep wait "$each"; done
+  for each in ${beside#"$making"}; do keep wait "$each"; done
   cat "$shown" "$shown.heavy"
 fi
 exit "$result"

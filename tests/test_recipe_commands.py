@@ -130,6 +130,14 @@ def test_a_recipe_fetches_the_models_that_its_overrides_name(project):
     assert [line for line in calls if line.startswith("hf")] == ["hf download Qwen/Qwen3-VL-8B-Instruct"]
 
 
+def test_a_student_that_teaches_itself_is_fetched_once(project):
+    for given, model in ((), "Qwen/Qwen3-VL-2B-Instruct"), (["actor_rollout_ref.model.path=Qwen/O-4B"], "Qwen/O-4B"):
+        ended, calls = call(project, "self_distillation", *given)
+        assert ended.returncode == 0, ended.stderr
+        assert [line for line in calls if line.startswith("hf")] == [f"hf download {model}"]
+        assert f"--models {model} --output" in calls[0]
+
+
 @pytest.mark.parametrize(
     "recipe, options",
     [

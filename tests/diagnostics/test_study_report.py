@@ -54,6 +54,17 @@ def test_what_an_arm_does_not_log_is_empty_in_its_row(tmp_path):
     assert rows[1][4:] == ["50.0", "", "", "", " |"] and rows[2][4:] == ["50.0", "", "50%", "20.0%", " |"]
 
 
+def test_another_model_on_other_figures_is_not_compared(tmp_path):
+    paths = [write_study(tmp_path, arm=arm) for arm in ("opd", "vaopd", "self")]
+    assert report(*paths, output=tmp_path / "out") == 0
+    rows = [row.split(" | ")[1:] for row in (tmp_path / "out" / "table.md").read_text().splitlines()[2:]]
+    assert [row[:4] for row in rows] == [
+        ["Standard OPD", "1", "0.500", ""],
+        ["Self-distillation, coarse figures", "1", "0.500", ""],
+        ["VA-OPD", "1", "0.500", "+0.000"],
+    ]
+
+
 def test_every_regime_has_a_name_in_reports():
     assert set(TRAINED) == set(REGIMES)
     assert named(("lora", 2e-4)) == "adapters of rank 8, rate 0.0002"

@@ -38,7 +38,7 @@ def answers(output: Path) -> dict[str, list[str]]:
 def kill_after(count: int, command: list[str], output: Path, environment: dict) -> None:
     """Start an evaluation and kill it, with no chance to tidy up, once it has so many answers."""
     process = subprocess.Popen(command, cwd=ROOT, env=environment)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while sum(map(len, answers(output).values())) < count:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
@@ -83,7 +83,7 @@ def evaluated(tmp_path_factory):
         small = ["--workers", "4"]
 
         def evaluate(output, *arguments):
-            return run(*evaluate_command(student, output, *arguments), timeout=600, **environment)
+            return run(*evaluate_command(student, output, *arguments), timeout=1800, **environment)
 
         found["wrong model"] = evaluate(folder / "none", "--base-url", serving.url, *judged)
         dead = ["--judge-base-url", f"http://127.0.0.1:{free_port()}/v1", "--judge", SERVED_NAME]

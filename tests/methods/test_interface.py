@@ -49,6 +49,7 @@ TABLE = {  # answers by, learns by, teacher's views, student's views, whether th
     "grpo": ("student", "rollouts", 0, 1, False),
     "grpo_va": ("student", "rollouts", 2, 1, False),
     "papo": ("student", "rollouts", 0, 2, False),
+    "self": ("student", "rollouts", 2, 1, True),
     "vaopd": ("student", "rollouts", 2, 1, True),
     "vaopd_mass": ("student", "rollouts", 2, 1, True),
 }
@@ -63,7 +64,7 @@ def test_the_methods_are_those_of_the_table():
 
 def test_without_the_degraded_view_a_teacher_has_one_view_or_is_not_loaded():
     views = {name: method_of(settings(method=name, degraded_view=False)).teacher_views for name in TABLE}
-    one = ("opd", "vaopd", "vaopd_mass", "gkd", "offpolicy_kd")
+    one = ("opd", "vaopd", "vaopd_mass", "gkd", "offpolicy_kd", "self")
     assert views == {**dict.fromkeys(TABLE, 0), **dict.fromkeys(one, 1), "grpo_va": 2}  # which refuses it
 
 

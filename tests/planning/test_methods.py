@@ -31,6 +31,7 @@ def needs(method: str, **settings) -> Needs:
         ("offpolicy_kd", Needs(samples=False), ["teacher", *ON_ROLLOUTS], [*GENERATION, "teacher"]),
         ("grpo", Needs(teacher_views=0, distils=False), [*GENERATION, *ON_ROLLOUTS], GENERATION),
         ("grpo_va", Needs(distils=False), [*GENERATION, "teacher", *ON_ROLLOUTS], [*GENERATION, "teacher"]),
+        ("self", Needs(), [*GENERATION, "teacher", *ON_ROLLOUTS], [*GENERATION, "teacher"]),
         ("papo", Needs(teacher_views=0, student_views=2, distils=False), [*GENERATION, *ON_ROLLOUTS], GENERATION),
         ("base", Needs(samples=False, learns_by="nothing", distils=False), [], [*GENERATION, "teacher"]),
         ("cot_sft", Needs(samples=False, learns_by="fine_tuning", distils=False), UPDATE, [*GENERATION, "teacher"]),
@@ -74,4 +75,9 @@ def test_a_recipe_is_planned_with_every_method(method, capsys):
 
 
 def test_every_method_here_is_among_those_planned():
-    assert set(method_names()) == {"vaopd", "vaopd_mass", "opd", "gkd", *SAYS}
+    assert set(method_names()) == {"vaopd", "vaopd_mass", "opd", "gkd", "self", *SAYS}
+
+
+def test_a_student_that_teaches_itself_is_planned_with_its_own_size(capsys):
+    assert main(["self_distillation"]) == 0
+    assert "2.1 B to 2.1 B parameters" in capsys.readouterr().out

@@ -143,7 +143,8 @@ def run(case: dict, folder: str, on_gpu: bool) -> dict:
     worker = object.__new__(StudentTrainingWorker)
     worker.engine = engine = build(StudentEngine, f"{folder}/{case['family']}_student", case, on_gpu)
     worker.attach_objective(config, VOCAB_SIZE, actor, TEMPERATURE)
-    engine.vision, engine.second_view = prompts.original, prompts.degraded if engine.views == 2 else {}
+    engine.vision = prompts.degraded if method.shows_second_view else prompts.original
+    engine.second_view = prompts.degraded if engine.views == 2 else {}
     data = batch_of(rows, columns, **layout)
     counted = CountedWaits(engine)
     with mock.patch.object(torch.Tensor, "backward", lambda loss: counted.backward(loss)):

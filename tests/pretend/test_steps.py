@@ -35,6 +35,7 @@ METHODS = {
     "grpo": {"method": "grpo"},
     "grpo_va": {"method": "grpo_va"},
     "papo": {"method": "papo"},
+    "self": {"method": "self"},
 }
 CASES = {name: {**USUAL, "settings": settings} for name, settings in METHODS.items()} | {
     "flash-attn": {**USUAL, "kernel": "flash_attention_2"},

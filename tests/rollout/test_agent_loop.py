@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from verl_vaopd.algorithm.pixelation import pixelate
+from verl_vaopd.data.dataset import images_of
 from verl_vaopd.data.synthetic_geometry import make_row
 from verl_vaopd.rollout import agent_loop
 from verl_vaopd.rollout.agent_loop import VisionAgentLoopWorker, without_images
@@ -73,6 +75,37 @@ def test_views_are_encoded_once_per_prompt(monkeypatch, degraded_view):
     assert not torch.equal(views["pixel_values"], views["pixel_values_degraded"])
 
 
+def test_a_student_of_a_better_picture_is_shown_the_degraded_one(monkeypatch):
+    """By vLLM, in training and at validations; what the teacher sees is stored as for any method."""
+    prompts, stored = [], {}
+
+    async def put(uid, views):
+        stored[uid] = views
+
+    async def rollouts(self, prompt, sampling_params, trajectory, trace=False):
+        prompts.append(prompt["raw_prompt"])
+
+    monkeypatch.setattr(agent_loop, "put_views", put)
+    monkeypatch.setattr(VisionAgentLoopWorker.__mro__[1], "_run_prompt", rollouts)
+    data = SimpleNamespace(mm_processor_kwargs={}, apply_chat_template_kwargs={}, seed=42)
+    image = images_of(chat())[0].convert("RGB")
+    given = [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": "Add."}]}]
+    for method, validate in (("vaopd", False), ("self", False), ("self", True)):
+        worker = VisionAgentLoopWorker.__new__(VisionAgentLoopWorker)
+        worker.processor, worker.config = make_processor(), SimpleNamespace(data=data)
+        worker.vaopd = settings(method=method, degradation_ratio=0.25)
+        at = {"validate": validate, "step": 1, "sample_index": 0}
+        asyncio.run(worker._run_prompt({"uid": f"{method} {validate}", "raw_prompt": given}, {}, at))
+    coarse = pixelate(image, 0.25).tobytes()
+    shown = [images_of(prompt)[0].tobytes() for prompt in prompts]
+    assert shown == [image.tobytes(), coarse, coarse] and image.tobytes() != coarse
+    assert [part["type"] for part in prompts[1][0]["content"]] == ["image", "text"]
+    assert images_of(given)[0] is image  # the row is as it was: it may be drawn again
+    first, *others = stored.values()
+    for views in others:
+        assert all(torch.equal(first[name], views[name]) for name in first)
+
+
 def second_view(method: str, validate: bool = False, step: int = 1, index: int = 0):
     worker = VisionAgentLoopWorker.__new__(VisionAgentLoopWorker)
     worker.vaopd = settings(method=method)
@@ -100,7 +133,7 @@ def test_degradation_that_changes_the_grid_is_refused():
     image = chat()[0]["content"][0]["image"].convert("RGB")
     with pytest.raises(ValueError, match="another patch grid"):
         processor = budgeted(make_processor(), SimpleNamespace(mm_processor_kwargs=None))
-        encode_views("<|image_pad|>", [image], processor, lambda image: image.resize((128, 64)))
+        encode_views("<|image_pad|>", [image], processor, [image.resize((128, 64))])
 
 
 def test_thumbnails_hold_all_images_and_stay_small():

@@ -22,7 +22,7 @@ def ran(tmp_path_factory):
     output = tmp_path_factory.mktemp("selfcheck")
     command = [sys.executable, "-m", "verl_vaopd.cli", "selfcheck", "--full", "--output", output]
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(command, capture_output=True, text=True, timeout=500, env=env)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=1800, env=env)
     return result, output
 
 

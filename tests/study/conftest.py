@@ -29,9 +29,9 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def study(models, tmp_path_factory):
-    """Five arms, one cell, one seed, in a process of its own."""
+    """Six arms, one cell, one seed, in a process of its own."""
     output = tmp_path_factory.mktemp("study")
-    arms = ("opd", "mass_distribution", "oracle", "grpo", "grpo_va")
+    arms = ("opd", "mass_distribution", "oracle", "grpo", "grpo_va", "self_va")
     command = ("-c", REWARDS_BY_LENGTH, "--models", models, "--output", output, "--seeds", "1", "--arms", *arms)
     command += ("--cells", "all-1e-3-0", *SMALL)
     subprocess.run([sys.executable, *map(str, command)], check=True, timeout=1800)

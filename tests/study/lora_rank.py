@@ -38,17 +38,17 @@ def main(models: Path, folder: Path) -> None:
     student = build_student(path, REGIMES["lora"], rate=1e-2, updates=4)  # too few for a warm-up
     pair = Pair(ARMS["opd"].config(str(models), 0), study.teacher, student, len(study.processor.tokenizer))
     held_out = HeldOut.of(study.talk, 0, "validation", 4, seed=0)
-    _, original, degraded, _ = Training(study.processor, 0, seed=1, count=4).batch(2, pair.second_view)
-    module = student.engine.module
+    _, original, degraded, _ = Training(study.processor, 0, 1, pair.second_view).batch(2)
+    module, plain = student.engine.module, Sampler(path, study.processor.tokenizer)
 
     def log_probs(sampler: Sampler) -> Tensor:
         return sampler.log_probs(held_out.ids, held_out.patches, study.talk.image_start, held_out.digits)
 
-    before, untrained = snapshot(module), log_probs(study.sampler)
+    before, untrained = snapshot(module), log_probs(plain)
     for _ in range(2):  # B is zero at first, so the first moves no A
         pair.update(rows_of(study, original), [0.0] * 4, original, degraded, with_norms=False)
-    study.sampler.take(module)
-    found = log_probs(study.sampler)
+    plain.take(module)
+    found = log_probs(plain)
     write_adapter(str(folder), peft_config(module, path), adapter_weights(module, "cpu"))
     unmerged = Sampler(path, study.processor.tokenizer)
     unmerged.model = PeftModel.from_pretrained(unmerged.model, folder / ADAPTER_FOLDER).get_base_model()

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.study.conftest import SMALL
 from verl_vaopd.diagnostics.__main__ import main as report
@@ -60,6 +61,15 @@ def test_a_policy_gradient_learns_from_rewards_and_logs_what_there_is(study):
     assert plain["tokens"] == by_va["tokens"] and plain["grad_norm"] != by_va["grad_norm"]
 
 
+@pytest.mark.slow
+def test_a_student_that_learns_from_its_frozen_self_is_the_teachers_model_and_starts_from_another_view(study):
+    nll = {arm: [r["nll"] for r in records(study / arm / "seed_1") if "nll" in r] for arm in ("opd", "self_va")}
+    assert nll["self_va"][0] not in (nll["opd"][0], nll["self_va"][1])
+    first = next(record for record in records(study / "self_va" / "seed_1") if "weighted" in record)
+    # Both are one model, which the two views part.
+    assert first["kl_sum"] > 0 and first["grad_norm"] > 0
+
+
 def test_arms_that_learn_from_rewards_are_done_where_they_are_named_only(models, tmp_path, capsys):
     arguments = ["--models", str(models), "--output", str(tmp_path), "--seeds", "1", "--dry-run", *SMALL]
     assert main(arguments) == 0
@@ -95,7 +105,7 @@ def test_a_stopped_run_is_begun_anew_and_one_that_is_on_is_left_alone(tmp_path):
 @pytest.mark.slow
 def test_the_report_of_a_study(study, tmp_path, capsys):
     runs = [str(path.parent) for path in sorted(study.glob("*/seed_1/summary.json"))]
-    assert len(runs) == 5 and report([*runs, "--output", str(tmp_path)]) == 0
+    assert len(runs) == 6 and report([*runs, "--output", str(tmp_path)]) == 0
     table = (tmp_path / "table.md").read_text()
     assert "| all trained, rate 0.001, 0 | oracle | 1 |" in table and "Standard OPD" in table
     row = next(line for line in table.splitlines() if "GRPO, tokens by VA" in line).split(" | ")
@@ -136,17 +146,31 @@ def test_held_out_figures_end_with_their_reading(processor):
 
 def test_training_batches_hang_on_the_seed_and_their_prompt_is_the_samplers(processor):
     talk = Conversations(processor)
-    one, same, other = (Training(processor, 160, seed, count=20).batch(2, lambda image: image) for seed in (1, 1, 2))
+    one, same, other = (Training(processor, 160, seed).batch(2) for seed in (1, 1, 2))
     assert one[3] == same[3] != other[3]
     assert torch.equal(one[0], same[0]) and not torch.equal(one[0], other[0])
-    text = Training(processor, 160, 1, count=20).text
+    text = Training(processor, 160, 1).text
     ids = processor(text=[text], images=[torch.zeros(3, 64, 64)], return_tensors="pt").input_ids[0]
     assert torch.equal(ids, talk.prompts[160])
 
 
+def test_a_student_that_is_shown_the_degraded_view_sees_nothing_else(processor):
+    def black(image):
+        return Image.new("RGB", image.size)
+
+    usual, shown = (Training(processor, 0, 1, black, shows_degraded=shows).batch(2) for shows in (False, True))
+    assert usual[0].any() and not shown[0].any()
+    for name in ("0", "1"):  # the teacher's views are the same
+        for place in (1, 2):
+            assert torch.equal(usual[place][name].pixel_values, shown[place][name].pixel_values)
+    talk = Conversations(processor)
+    assert HeldOut.of(talk, 0, "validation", 2, seed=0).patches.any()
+    assert not HeldOut.of(talk, 0, "validation", 2, seed=0, degrade=black).patches.any()
+
+
 def test_the_sampler_says_what_transformers_says(models, processor):
     sampler, talk = Sampler(models / "student", processor.tokenizer), Conversations(processor)
-    patches, *_ = Training(processor, 40, 1, count=4).batch(3, lambda image: image)
+    patches, *_ = Training(processor, 40, 1).batch(3)
     prompt = talk.prompts[40]
     answers = sampler.answers(prompt, patches, 1, 12)
     again = sampler.answers(prompt, patches, 2, 12)

@@ -17,7 +17,7 @@ from verl_vaopd.data.bad_rows import BadRow, RowError, report
 from verl_vaopd.data.dataset import VisionDataset, images_of
 from verl_vaopd.data.image_column import check_group, read_rows
 from verl_vaopd.data.text import PLACEHOLDER, check_question
-from verl_vaopd.rollout.image_views import budgeted, encode_views, rendered
+from verl_vaopd.rollout.image_views import budgeted, degraded_images, encode_views, rendered
 from verl_vaopd.rollout.prompt_tokens import PromptTokens
 
 ROWS_ENCODED = 8
@@ -109,7 +109,8 @@ class RowCheck:
             chat = self.messages._build_messages({**row, name: messages}, key=name)
             images = images_of(chat)
             if images:
-                encode_views(rendered(self.processor, chat, self.data), images, self.encoder, self.degrade)
+                degraded = degraded_images(images, self.degrade)
+                encode_views(rendered(self.processor, chat, self.data), images, self.encoder, degraded)
             ids = self.builder.build_initial_tokens(chat, images=images)
         except Exception as error:  # processors raise whatever an odd image leads them to
             raise RowError(key, "not_encoded", f"{type(error).__name__}: {error}".rstrip("."), MEND) from error

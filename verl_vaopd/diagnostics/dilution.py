@@ -44,6 +44,8 @@ COLOURS = (
     "#595959",
     "#44AA99",
     "#999933",
+    "#117733",
+    "#AA4499",
 )
 
 
@@ -62,6 +64,11 @@ class StudyRun:
     @property
     def words(self) -> int:
         return self.settings["cell"]["words"]
+
+    @property
+    def usual(self) -> bool:
+        """Whether it began with the student that the others began with, and sees what they see."""
+        return self.settings.get("student", "student") == "student"
 
     @property
     def title(self) -> str:
@@ -165,8 +172,8 @@ class Gain:
                 left.plot([*at.values()], means, label=title, linewidth=1, **style)
                 for words, x in at.items():
                     left.plot([x] * len(gains[words]), [*gains[words].values()], ".", color=colours[title], alpha=0.4)
-                    more = paired(gains[words], gains_of(own, BASELINE, words))
-                    if more and title != BASELINE:
+                    more = less_baseline(own, title, words)
+                    if more:
                         mean, _, half = interval(more)
                         right.errorbar(x, mean, yerr=half, capsize=2, **style)
             for axis in (left, right):
@@ -241,6 +248,13 @@ def gains_of(runs: list[StudyRun], title: str, words: int) -> dict[int, float]:
     return {run.settings["seed"]: run.gain for run in runs if (run.title, run.words) == (title, words)}
 
 
+def less_baseline(runs: list[StudyRun], title: str, words: int) -> list[float]:
+    """Gains less Standard OPD's of the same seeds; nothing of itself, or of another model on other figures."""
+    if title == BASELINE or not all(run.usual for run in runs if run.title == title):
+        return []
+    return paired(gains_of(runs, title, words), gains_of(runs, BASELINE, words))
+
+
 def titles_of(runs: list[StudyRun]) -> tuple[list[str], dict[str, str]]:
     """Arms, Standard OPD and the oracle first, and their colours."""
     titles = sorted({run.title for run in runs}, key=lambda title: (title != BASELINE, title != ORACLE, title))
@@ -260,7 +274,7 @@ def rows(runs: list[StudyRun]) -> list[tuple[str, ...]]:
         gains = {title: gains_of(own, title, words) for title in titles_of(own)[0]}
         for title, by_seed in gains.items():
             of_title = [run for run in own if run.title == title]
-            more = paired(by_seed, gains.get(BASELINE, {})) if title != BASELINE else []
+            more = less_baseline(own, title, words)
             table.append(
                 (
                     f"{named(setting)}, {words}",

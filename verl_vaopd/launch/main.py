@@ -27,7 +27,7 @@ verl.trainer.config) and of this package's section `vaopd`; recipes/ holds compl
   data.train_files=... data.val_files=... parquet files
   vaopd.output_dir=...                    folder of the run
   vaopd.method=...                        vaopd, vaopd_mass, opd, gkd, offpolicy_kd, cot_sft, grpo, grpo_va, papo,
-                                          base, or pkg://module:Class of your own (docs/methods.md)
+                                          self, base, or pkg://module:Class of your own (docs/methods.md)
 """
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 import ray
@@ -16,7 +17,7 @@ from verl.utils.model import compute_position_id_with_mask
 from verl_vaopd.answers.store import StoredAnswers
 from verl_vaopd.data.dataset import images_of
 from verl_vaopd.methods import Method, method_of
-from verl_vaopd.rollout.image_views import budgeted, encode_views, put_views, rendered
+from verl_vaopd.rollout.image_views import budgeted, degraded_images, encode_views, put_views, rendered
 from verl_vaopd.rollout.partial import VERSION, WRITTEN_BY, versions
 from verl_vaopd.rollout.replay import STORED_ANSWER
 from verl_vaopd.rollout.single_turn import UNEXPANDED
@@ -24,17 +25,28 @@ from verl_vaopd.runlog.run_log import RunLog
 from verl_vaopd.settings.config import VAOPDConfig
 
 
-def without_images(messages: list[dict]) -> list[dict]:
-    """A chat whose image parts no longer hold the image."""
+def with_image_parts(messages: list[dict], change: Callable[[dict], dict]) -> list[dict]:
+    """A chat whose image parts went through ``change``, in order."""
     return [
         {
             **message,
-            "content": [{"type": "image"} if part["type"] == "image" else part for part in message["content"]]
+            "content": [change(part) if part["type"] == "image" else part for part in message["content"]]
             if isinstance(message["content"], list)
             else message["content"],
         }
         for message in messages
     ]
+
+
+def without_images(messages: list[dict]) -> list[dict]:
+    """A chat whose image parts no longer hold the image."""
+    return with_image_parts(messages, lambda part: {"type": "image"})
+
+
+def with_images(messages: list[dict], images: Iterable) -> list[dict]:
+    """A chat with other images in the places of its own, in order."""
+    images = iter(images)
+    return with_image_parts(messages, lambda part: {**part, "image": next(images)})
 
 
 def _name(row: dict) -> str:
@@ -68,15 +80,12 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         try:
             images = images_of(prompt["raw_prompt"])
             if images:
-                views = await asyncio.get_running_loop().run_in_executor(
-                    None,
-                    encode_views,
-                    rendered(self.processor, prompt["raw_prompt"], self.config.data),
-                    images,
-                    budgeted(self.processor, self.config.data),
-                    self._second_view(trajectory),
+                views, degraded = await asyncio.get_running_loop().run_in_executor(
+                    None, self._views_of, prompt["raw_prompt"], images, self._second_view(trajectory)
                 )
                 await put_views(prompt["uid"], views)
+                if self.method.shows_second_view:
+                    prompt = {**prompt, "raw_prompt": with_images(prompt["raw_prompt"], degraded)}
         except Exception as error:
             # This coroutine is nobody's: an error that left it would leave the driver waiting for the prompt.
             self._report(prompt, error)
@@ -84,6 +93,12 @@ class VisionAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             await tq.async_kv_put(key=prompt["uid"], partition_id=partition, tag={"status": "failure"})
             return
         await super()._run_prompt(prompt, sampling_params, trajectory, trace)
+
+    def _views_of(self, chat: list[dict], images: list, degrade) -> tuple[dict, list | None]:
+        """For :func:`put_views`, and the degraded images."""
+        degraded = degraded_images(images, degrade)
+        text, processor = rendered(self.processor, chat, self.config.data), budgeted(self.processor, self.config.data)
+        return encode_views(text, images, processor, degraded), degraded
 
     def _second_view(self, trajectory: dict):
         """How the second view of a prompt's images is made, by the method; None: there is none."""

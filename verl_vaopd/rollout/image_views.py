@@ -28,11 +28,17 @@ def budgeted(processor, data_config):
     return partial(processor, return_tensors="pt", **(data_config.mm_processor_kwargs or {}))
 
 
-def encode_views(text: str, images: list, processor, degrade=None) -> dict[str, torch.Tensor]:
-    """Run the processor over the images as they are and, unless it is None, over ``degrade(image)``.
+def degraded_images(images: list, degrade) -> list | None:
+    """The images through ``degrade``, once each: some degradations draw. None: there is no second view."""
+    return None if degrade is None else [degrade(image) for image in images]
+
+
+def encode_views(text: str, images: list, processor, others: list | None = None) -> dict[str, torch.Tensor]:
+    """Run the processor over the images and, unless they are None, over the degraded ones.
 
     Args:
         text: the prompt, with a placeholder for each image; processor: see :func:`budgeted`.
+        others: see :func:`degraded_images`.
     Returns:
         ``pixel_values`` and ``pixel_values_degraded``; what else the processor returns for images, such as
         ``image_grid_thw`` [images, 3]; ``thumbnail`` [bytes], for the log.
@@ -41,13 +47,13 @@ def encode_views(text: str, images: list, processor, degrade=None) -> dict[str, 
     """
     original = processor(text=[text], images=images)
     views = {**ImageInputs.of(original).tensors, THUMBNAIL_FIELD: thumbnail(images)}
-    if degrade is None:
+    if others is None:
         return views
-    degraded = processor(text=[text], images=[degrade(image) for image in images])
+    degraded = processor(text=[text], images=others)
     pixels = ImageInputs.of(degraded).tensors
-    others = [name for name in pixels if name != PIXELS]
+    shared = [name for name in pixels if name != PIXELS]
     ids = original["input_ids"], degraded["input_ids"]
-    if not torch.equal(*ids) or any(not torch.equal(views[name], pixels[name]) for name in others):
+    if not torch.equal(*ids) or any(not torch.equal(views[name], pixels[name]) for name in shared):
         raise ValueError(
             "the degraded image has another patch grid than the original "
             f"({ids[1].shape[1]} against {ids[0].shape[1]} tokens of the prompt): "

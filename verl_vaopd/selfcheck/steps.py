@@ -79,7 +79,8 @@ class Bench:
             columns["teacher_hidden"] = scores["teacher_hidden"]
         self.student.attach_objective(config, self.vocab_size, actor(), TEMPERATURE)
         engine = self.student.engine
-        engine.vision, engine.second_view = prompts.original, prompts.degraded if engine.views == 2 else {}
+        engine.vision = prompts.degraded if method.shows_second_view else prompts.original
+        engine.second_view = prompts.degraded if engine.views == 2 else {}
         with engine.train_mode():
             engine.optimizer_zero_grad()
             output = engine.forward_backward_batch(batch_of(prompts.rows, columns, BUDGET), None)

@@ -24,8 +24,8 @@ class VAOPDConfig:
     """Folder of this run: config, metrics, rollouts, checkpoints, figure, summary."""
     method: str = "vaopd"
     """How the student learns: ``vaopd`` (Eq. 6), ``opd`` (Eq. 1), ``vaopd_mass``, ``gkd``, ``offpolicy_kd``,
-    ``cot_sft``, ``grpo``, ``grpo_va``, ``papo``; ``base``: not at all, it is evaluated only; ``pkg://module:Class``:
-    one of yours (docs/methods.md). VA is scored and logged wherever a teacher is loaded."""
+    ``cot_sft``, ``grpo``, ``grpo_va``, ``papo``, ``self``; ``base``: not at all, it is evaluated only;
+    ``pkg://module:Class``: one of yours (docs/methods.md). VA is scored and logged wherever a teacher is loaded."""
     freeze: list[str] = field(default_factory=list)
     """Parts of the student that are not trained, any of ``vision``, ``merger``, ``language``, ``head``
     (docs/lora_and_freezing.md)."""

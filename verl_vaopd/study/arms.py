@@ -14,11 +14,12 @@ ROOM = 56  # tokens of an answer beside its words, with some to spare
 @dataclass(frozen=True)
 class Arm:
     """title: in tables and figures. settings: of section ``vaopd``; ``matched``: p_v is the share of visual tokens;
-    ``usual``: it is in a study that names no arms."""
+    ``student``: which of the tiny models learns; ``usual``: it is in a study that names no arms."""
 
     title: str
     settings: dict
     matched: bool = False
+    student: str = "student"
     usual: bool = True
 
     def config(self, models: str, words: int) -> VAOPDConfig:
@@ -31,6 +32,8 @@ class Arm:
 MASS = {"method": "vaopd_mass"}
 WHOLE = {"score": "distribution"}
 ORACLE = {"method": "pkg://verl_vaopd.tiny.dilution.oracle:Oracle", "rollout_weighting": False}
+SELF = {"method": "self", "degradation_ratio": 0.5}
+ALIKE = {"rollout_weighting": False, "token_grouping": False}
 ARMS = {
     "opd": Arm("Standard OPD", {"method": "opd"}),
     "oracle": Arm("oracle", ORACLE),
@@ -44,6 +47,8 @@ ARMS = {
     "matched_distribution": Arm("VA-OPD, distribution score, p_v matched", WHOLE, matched=True),
     "grpo": Arm("GRPO", {"method": "grpo"}, usual=False),
     "grpo_va": Arm("GRPO, tokens by VA", {"method": "grpo_va"}, usual=False),
+    "self": Arm("Self-distillation, coarse figures", {**SELF, **ALIKE}, student="teacher", usual=False),
+    "self_va": Arm("Self-distillation by VA, coarse figures", SELF, student="teacher", usual=False),
 }
 
 
@@ -114,4 +119,4 @@ class Run:
 
     def record(self) -> dict:
         """What the run's folder says of it."""
-        return {**asdict(self), "title": ARMS[self.arm].title}
+        return {**asdict(self), "title": ARMS[self.arm].title, "student": ARMS[self.arm].student}

@@ -104,6 +104,11 @@ class Pair:
         """How the teacher's second view of an image is made; None: it looks at none."""
         return self.method.second_view(None, validate=False)
 
+    @property
+    def shows_second_view(self) -> bool:
+        """Whether the student sees that one."""
+        return self.method.shows_second_view
+
     def update(
         self, rows: list[tuple], rewards: list[float], original: dict, degraded: dict, with_norms: bool
     ) -> dict[str, float]:
@@ -118,7 +123,7 @@ class Pair:
         """
         data, metrics = self.weighed(rows, rewards, original, degraded)
         engine, found = self.engine, {}
-        engine.vision = original
+        engine.vision = degraded if self.shows_second_view else original
         with engine.train_mode():
             for part in PARTS if with_norms else ():
                 engine.objective.part = part

@@ -12,7 +12,7 @@ from PIL import Image
 
 from verl_vaopd.data.synthetic_geometry import SPLITS, make_row
 from verl_vaopd.model.vision import ImageInputs
-from verl_vaopd.rollout.image_views import encode_views
+from verl_vaopd.rollout.image_views import degraded_images, encode_views
 from verl_vaopd.tiny.accuracy import chat_prompt
 from verl_vaopd.tiny.dilution.conversations import Conversations, question
 from verl_vaopd.tiny.dilution.truth import visual_tokens
@@ -37,20 +37,26 @@ def patches_of(images: list[Image.Image]) -> torch.Tensor:
 
 
 class Training:
-    """Batches of the training split, in an order of the seed's own."""
+    """Batches of the training split, in an order of the seed's own.
 
-    def __init__(self, processor, words: int, seed: int, count: int = SPLITS["train"]):
-        self.count = count
+    degrade: makes the second view of an image; None: there is none. shows_degraded: whether it is the student's.
+    """
+
+    def __init__(self, processor, words: int, seed: int, degrade=None, shows_degraded: bool = False):
+        self.degrade, self.shows_degraded = degrade, shows_degraded
         self.processor = partial(processor, return_tensors="pt")
         self.text = chat_prompt(processor, question(words))
         self.random = random.Random(seed)
 
-    def batch(self, prompts: int, degrade) -> tuple[torch.Tensor, dict, dict, list[dict]]:
-        """(patches [prompts, 64, 192]; uid -> images as they are, and through ``degrade``, nothing where it is None;
-        rows)."""
-        rows = [known_row("train", index) for index in self.random.sample(range(self.count), prompts)]
+    def batch(self, prompts: int) -> tuple[torch.Tensor, dict, dict, list[dict]]:
+        """(patches [prompts, 64, 192] of what the student sees; uid -> images as they are, and degraded, nothing where
+        there is no second view; rows)."""
+        rows = [known_row("train", index) for index in self.random.sample(range(SPLITS["train"]), prompts)]
         images = pictures(rows)
-        views = [encode_views(self.text, [image], self.processor, degrade) for image in images]
+        others = [degraded_images([image], self.degrade) for image in images]
+        views = [
+            encode_views(self.text, [image], self.processor, other) for image, other in zip(images, others, strict=True)
+        ]
         original, degraded = (
             {
                 f"{place}": ImageInputs(view[name], view["image_grid_thw"])
@@ -59,7 +65,8 @@ class Training:
             }
             for name in ("pixel_values", "pixel_values_degraded")
         )
-        return patches_of(images), original, degraded, rows
+        shown = [other[0] for other in others] if self.shows_degraded else images
+        return patches_of(shown), original, degraded, rows
 
 
 @dataclass
@@ -76,8 +83,8 @@ class HeldOut:
     digits: torch.Tensor
 
     @classmethod
-    def of(cls, talk: Conversations, words: int, split: str, count: int, seed: int) -> "HeldOut":
-        """seed: of the models, whose styles these are."""
+    def of(cls, talk: Conversations, words: int, split: str, count: int, seed: int, degrade=None) -> "HeldOut":
+        """seed: of the models, whose styles these are. degrade: how figures are shown; None: as they are."""
         rows = tuple(known_row(split, index) for index in range(count))
         generator, prompt = torch.Generator().manual_seed(0), talk.prompts[words]
         phrases, known = words // PHRASE, [*styles(seed)]
@@ -88,7 +95,8 @@ class HeldOut:
         ids = torch.stack([torch.cat([prompt, answer]) for answer in answers])
         digits = visual_tokens(ids)
         digits[:, : len(prompt)] = False
-        return cls(rows, patches_of(pictures(rows)), ids, digits)
+        shown = [degrade(image) if degrade else image for image in pictures(rows)]
+        return cls(rows, patches_of(shown), ids, digits)
 
 
 def labels_of(row: dict) -> tuple[int, int]:

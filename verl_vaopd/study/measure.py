@@ -55,15 +55,18 @@ def measure(options) -> None:
     study = Study(options.models)
     held_out = HeldOut.of(study.talk, options.words, options.figures, options.held_out, study.seed)
 
-    def measured() -> dict[str, float]:
-        return {"nll": study.nll(held_out), "accuracy": study.accuracy(held_out, options.words)}
+    def measured(model: Path) -> dict[str, float]:
+        sampler = Sampler(model, study.processor.tokenizer)
+        return {
+            "nll": study.nll(held_out, sampler),
+            "accuracy": study.accuracy(held_out, options.words, sampler),
+        }
 
-    untrained = measured()
+    untrained = measured(options.models / "student")
     print(f"untrained: {untrained['nll']:.4f} nats a visual token, accuracy {untrained['accuracy']:.1%}", flush=True)
     given = {"words": options.words, "figures": options.figures, "held_out": options.held_out}
     for student in options.students:
-        study.sampler = Sampler(student, study.processor.tokenizer)
-        found = measured()
+        found = measured(student)
         gain = untrained["nll"] - found["nll"]
         record = {**given, **found, "gain": gain, "untrained": untrained}
         (student.absolute().parent / FILE).write_text(json.dumps(record, indent=1))

@@ -31,7 +31,7 @@ def read_options(argv: Sequence[str] | None, about: str) -> argparse.Namespace:
     )
     usual = [name for name, arm in ARMS.items() if arm.usual]
     others = ", ".join(name for name in ARMS if name not in usual)
-    told = f"default: {', '.join(usual)}; also {others}, which learn from rewards"
+    told = f"default: {', '.join(usual)}; also {others}, which learn from rewards or from themselves"
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=usual, metavar="ARM", help=told)
     parser.add_argument("--figures", choices=("validation", "test"), default="validation", help="to measure on")
     parser.add_argument("--updates", type=at_least(1), default=30)

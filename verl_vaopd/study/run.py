@@ -40,10 +40,6 @@ class Study:
         return Conversations(self.processor)
 
     @cached_property
-    def sampler(self) -> Sampler:
-        return Sampler(self.models / "student", self.processor.tokenizer)
-
-    @cached_property
     def teacher(self):
         return build_teacher(ARMS["opd"].config(str(self.models), 0))
 
@@ -56,11 +52,13 @@ class Study:
         (folder / SETTINGS).write_text(json.dumps({**run.record(), "held_out": self.held_out}, indent=1))
         words, vocab_size = run.cell.words, len(self.processor.tokenizer)
         config = ARMS[run.arm].config(str(self.models), words)
-        regime = REGIMES[run.cell.regime]
-        student = build_student(str(self.models / "student"), regime, run.cell.rate, run.updates)
+        regime, learns = REGIMES[run.cell.regime], self.models / ARMS[run.arm].student
+        student = build_student(str(learns), regime, run.cell.rate, run.updates)
+        sampler = Sampler(learns, self.processor.tokenizer)
         pair = Pair(config, self.teacher, student, vocab_size)
-        training = Training(self.processor, words, run.seed)
-        held_out = HeldOut.of(self.talk, words, run.figures, self.held_out, self.seed)
+        training = Training(self.processor, words, run.seed, pair.second_view, pair.shows_second_view)
+        shown = pair.second_view if pair.shows_second_view else None
+        held_out = HeldOut.of(self.talk, words, run.figures, self.held_out, self.seed, shown)
         generator = torch.Generator().manual_seed(run.seed)
         prompt, most = self.talk.prompts[words], words + ROOM
         with open(folder / UPDATES, "w") as log:
@@ -70,13 +68,13 @@ class Study:
                 log.flush()
 
             for update in range(run.updates + 1):
-                self.sampler.take(student.engine.module)
+                sampler.take(student.engine.module)
                 if update % self.every == 0 or update == run.updates:
-                    write(update=update, nll=self.nll(held_out))
+                    write(update=update, nll=self.nll(held_out, sampler))
                 if update == run.updates:
                     break
-                patches, original, degraded, asked = training.batch(run.prompts, pair.second_view)
-                answers = self.sampler.answers(prompt, patches, run.rollouts, most, generator)
+                patches, original, degraded, asked = training.batch(run.prompts)
+                answers = sampler.answers(prompt, patches, run.rollouts, most, generator)
                 rows = [
                     (f"{place // run.rollouts}", torch.cat([prompt, answer]), len(answer))
                     for place, answer in enumerate(answers)
@@ -85,21 +83,21 @@ class Study:
                 rewards = [accuracy([text], [asked[place // run.rollouts]]) for place, text in enumerate(texts)]
                 with_norms = run.seed == 1 and update + 1 in self.norms_at
                 write(update=update + 1, **pair.update(rows, rewards, original, degraded, with_norms))
-            right = self.accuracy(held_out, words)
+            right = self.accuracy(held_out, words, sampler)
             write(update=run.updates, accuracy=right)
         summary = {"accuracy": right, "seconds": round(time.monotonic() - started, 1)}
         (folder / DONE).write_text(json.dumps(summary))
 
-    def nll(self, held_out: HeldOut) -> float:
+    def nll(self, held_out: HeldOut, sampler: Sampler) -> float:
         """Mean negative log-likelihood of a visual token, nats, teacher-forced."""
         found = []
         for rows in torch.arange(len(held_out.ids)).split(50):
             given = (held_out.ids[rows], held_out.patches[rows], self.talk.image_start, held_out.digits[rows])
-            found.append(-self.sampler.log_probs(*given))
+            found.append(-sampler.log_probs(*given))
         return float(torch.cat(found).mean())
 
-    def accuracy(self, held_out: HeldOut, words: int) -> float:
+    def accuracy(self, held_out: HeldOut, words: int, sampler: Sampler) -> float:
         """Share of greedy answers that are right."""
-        answers = self.sampler.answers(self.talk.prompts[words], held_out.patches, 1, words + ROOM)
+        answers = sampler.answers(self.talk.prompts[words], held_out.patches, 1, words + ROOM)
         texts = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
         return accuracy(texts, held_out.rows)

@@ -54,6 +54,8 @@ def row_keys(data: TensorDict) -> list[tuple[str, bytes]]:
 class StudentTrainingWorker(TrainingWorker):
     """The host's training worker that fetches the images of its rows and holds its method's objective."""
 
+    shows_second_view = False
+
     def __init__(self, config: TrainingWorkerConfig, frozen: tuple[str, ...] = ()):
         init_process_group()
         super().__init__(config)
@@ -64,6 +66,12 @@ class StudentTrainingWorker(TrainingWorker):
         """Take the teacher's hidden states of rows that this worker will train on next."""
         self.handed_over = dict(zip(row_keys(data), teacher_hidden.unbind(), strict=True))
 
+    def _views(self, uids: list[str]) -> tuple[dict, dict]:
+        """What the student sees of the prompts' images, and its second view of them, if it has one."""
+        if self.shows_second_view:
+            return fetch_views(uids, degraded=True)[1], {}
+        return fetch_views(uids, degraded=self.engine.objective.views == 2)
+
     def attach_objective(self, config: VAOPDConfig, vocab_size: int, actor, temperature: float) -> None:
         """Give the engine what its method minimises, and for distillation the teacher's head.
 
@@ -73,6 +81,7 @@ class StudentTrainingWorker(TrainingWorker):
         engine, method = self.engine, method_of(config)
         engine.vocab_size, engine.chunk_size = vocab_size, config.chunk_size
         engine.objective = method.objective(actor, temperature)
+        self.shows_second_view = method.shows_second_view
         if method.teacher_hidden:
             engine.teacher_head = load_lm_head(config.teacher.path).to(get_device_id(), engine._autocast_dtype)
 
@@ -80,7 +89,7 @@ class StudentTrainingWorker(TrainingWorker):
     def train_mini_batch(self, data: TensorDict) -> TensorDict:
         uids = prompts_with_images(data, self.engine.family.image_token_id)
         objective = self.engine.objective
-        self.engine.vision, self.engine.second_view = fetch_views(uids, degraded=objective.views == 2)
+        self.engine.vision, self.engine.second_view = self._views(uids)
         if "teacher_hidden" in objective.fields and "teacher_hidden" not in data.keys():
             hidden = [self.handed_over[key] for key in row_keys(data)]
             data["teacher_hidden"] = torch.nested.as_nested_tensor(hidden, layout=torch.jagged)

@@ -93,6 +93,9 @@ class Method(ABC):
     answers; ``nothing``: the student is evaluated only."""
     student_views = 1
     """Views of a row in the student's forward; 2: rows with images run under the second view too."""
+    shows_second_view = False
+    """Whether the student is shown the second view of an image instead of the image: by vLLM, at validations too, and
+    in its own forward."""
     teacher_hidden = False
     """Whether the student needs the teacher's distribution, and so its last hidden states and its head."""
     takes_masks = False
@@ -141,6 +144,15 @@ class Method(ABC):
             "vaopd.answers",
             own.answers,
             f"the folder that `verl-vaopd answers` made: {self.name} needs it",
+        )
+
+        # In training and at validations; without one, or beside one, there is nothing to show.
+        views = [self.second_view(random.Random(0), validate) for validate in (False, True)]
+        yield (
+            self.shows_second_view and (None in views or self.student_views == 2),
+            "vaopd.method",
+            self.name,
+            "one whose second_view() is never None and whose student_views is 1, where shows_second_view is true",
         )
 
         mode = config.trainer.v1.trainer_mode
