@@ -204,8 +204,8 @@ def test_sequences_spread_over_two_ranks(tmp_path, folder, answered):
 
 @pytest.mark.long
 def test_a_student_that_is_shown_coarse_images_learns_from_its_frozen_self(folder):
-    """It is its teacher's model: were it shown the original by its own forward, the first step's KL would be 0; were it by
-    vLLM alone, the drift would not be that of rounding."""
+    """It is its teacher's model: if its own forward were shown the original, the first step's KL would be 0; if vLLM
+    alone were, the drift would not be that of rounding."""
     recipe = ("bash", "recipes/self_distillation.sh", "--tiny", *SETTINGS)
     result = run(*recipe, "vaopd.max_drift=1e-5", RUN_DIR=str(folder / "self"))
     assert result.returncode == 0
