@@ -13,6 +13,7 @@ from verl_vaopd.tiny.accuracy import accuracy, answers, chat_prompt
 from verl_vaopd.tiny.figure_batch import Conversations, read_aloud, see, to_patches
 from verl_vaopd.tiny.models import head_rows, make_config, make_model
 from verl_vaopd.tiny.student import make_student
+from verl_vaopd.tiny.train_teacher import TeacherSettings, in_rounds
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +140,13 @@ def test_accuracy_takes_the_last_box():
     rows = [{"reward_model": {"ground_truth": "68"}}] * 4
     texts = ["\\boxed{68}", "\\boxed{67} or \\boxed{68}", "\\boxed{68} or \\boxed{67}", "68"]
     assert accuracy(texts, rows) == 0.5
+
+
+@pytest.mark.parametrize("shares, rounds", [([1.0], 1), ([0.5, 1.0], 2), ([0.5, 0.6, 0.7, 0.8], 3)])
+def test_a_teacher_that_reads_too_little_learns_on(shares, rounds, capsys):
+    """At a third of the steps and half the rate, twice at most; processors round differently."""
+    learnt, found = [], iter(shares)
+    settings = TeacherSettings(answer_steps=600, answer_lr=2e-3)
+    in_rounds(lambda given: learnt.append((given.answer_steps, given.answer_lr)), lambda: next(found) > 0.9, settings)
+    assert learnt == [(600, 2e-3), (200, 1e-3), (200, 1e-3)][:rounds]
+    assert capsys.readouterr().out.count("answers: 200 steps more") == rounds - 1

@@ -1,6 +1,7 @@
 """Make teacher, student and data, measure them, and refuse what would not show the method."""
 
 import contextlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -50,7 +51,19 @@ def build(output_dir: Path, seed: int) -> dict[str, float]:
     with threads(THREADS):
         held_out = write_data(output_dir / "data", seed, SPLITS)["validation"]
         processor = make_processor()
-        return finish(output_dir, train_teacher(processor, seed), processor, held_out, seed)
+        teacher = train_teacher(processor, seed, enough=reads_enough(processor, held_out))
+        return finish(output_dir, teacher, processor, held_out, seed)
+
+
+def reads_enough(processor, held_out: list[dict], max_new_tokens: int = MAX_NEW_TOKENS) -> Callable:
+    """Whether a model has ``TEACHER_AT_LEAST`` of the rows right, greedily; it is in train mode before and after."""
+
+    def enough(model) -> bool:
+        share = accuracy(answers(model.eval(), processor, held_out, max_new_tokens=max_new_tokens), held_out)
+        model.train()
+        return share >= TEACHER_AT_LEAST
+
+    return enough
 
 
 def finish(

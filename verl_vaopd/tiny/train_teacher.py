@@ -5,7 +5,8 @@ learns phrasing and arithmetic but not reading. Then supervised fine-tuning of e
 """
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from verl_vaopd.data.synthetic_geometry import draw_pool, pairs_of
 from verl_vaopd.tiny.figure_batch import VISUAL_TOKENS, Conversations, read_aloud, see, to_patches
 from verl_vaopd.tiny.models import make_config, make_model
+
+MORE_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,25 @@ def vision_stage(model, width: int, classes: int, generator, settings: TeacherSe
     return head, Stage("vision", parameters, settings.vision_steps, settings.vision_lr, settings, started)
 
 
-def train_teacher(processor, seed: int, settings: TeacherSettings | None = None):
+def in_rounds(learn: Callable[[TeacherSettings], None], enough: Callable[[], bool], settings: TeacherSettings) -> None:
+    """``learn(settings)``; then, unless ``enough()``, a third as long at half the rate, at most ``MORE_ROUNDS`` times.
+
+    Processors round differently, so what is enough on one may just not be on another.
+    """
+    learn(settings)
+    steps, rate = max(1, settings.answer_steps // 3), settings.answer_lr / 2
+    for _ in range(MORE_ROUNDS):
+        if enough():
+            return
+        print(f"answers: {steps} steps more", flush=True)
+        learn(replace(settings, answer_steps=steps, answer_lr=rate))
+
+
+def train_teacher(processor, seed: int, settings: TeacherSettings | None = None, enough=lambda model: True):
     """Draw figures, train both stages, print progress.
 
+    Args:
+        enough: whether the teacher may stay as it is, see :func:`in_rounds`.
     Returns:
         The teacher, in eval mode. Equal seeds, settings, library versions and thread counts give equal weights.
     """
@@ -85,7 +104,10 @@ def train_teacher(processor, seed: int, settings: TeacherSettings | None = None)
     torch.set_flush_denormal(True)
     try:
         learn_to_see(model, patches, labels, generator, settings, started)
-        learn_to_answer(model, processor, patches, labels, generator, settings, started)
+        pool = (patches, labels, generator)
+        in_rounds(
+            lambda given: learn_to_answer(model, processor, *pool, given, started), lambda: enough(model), settings
+        )
     finally:
         torch.set_flush_denormal(False)
     return model.eval()

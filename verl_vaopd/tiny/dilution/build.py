@@ -5,7 +5,7 @@ from pathlib import Path
 from verl_vaopd.algorithm import pixelate
 from verl_vaopd.data.synthetic_geometry import SPLITS, make_rows, write_rows
 from verl_vaopd.tiny.accuracy import accuracy, answers
-from verl_vaopd.tiny.build import PIXELATED_AT_MOST, RANDOM_ROWS, TEACHER_AT_LEAST, threads
+from verl_vaopd.tiny.build import PIXELATED_AT_MOST, RANDOM_ROWS, TEACHER_AT_LEAST, reads_enough, threads
 from verl_vaopd.tiny.dilution.conversations import question
 from verl_vaopd.tiny.dilution.training import train
 from verl_vaopd.tiny.dilution.words import LENGTHS, VOCABULARY, styles
@@ -43,7 +43,7 @@ def build(output_dir: Path, seed: int) -> dict[str, float]:
     with threads(1):
         held_out = write_data(output_dir / "data", seed, SPLITS)["validation"]
         processor = make_processor(VOCABULARY)
-        teacher, other = train(processor, styles(seed), seed)
+        teacher, other = train(processor, styles(seed), seed, enough=reads_enough(processor, held_out))
         measured = {
             "teacher": accuracy(answers(teacher, processor, held_out), held_out),
             "teacher_pixelated": accuracy(answers(teacher, processor, held_out, view=pixelate), held_out),

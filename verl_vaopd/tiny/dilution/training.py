@@ -12,7 +12,7 @@ from verl_vaopd.tiny.dilution.conversations import Conversations
 from verl_vaopd.tiny.dilution.words import LENGTHS, Style
 from verl_vaopd.tiny.figure_batch import read_aloud, to_patches
 from verl_vaopd.tiny.models import make_config, make_model
-from verl_vaopd.tiny.train_teacher import Stage, TeacherSettings, learn_to_see
+from verl_vaopd.tiny.train_teacher import Stage, TeacherSettings, in_rounds, learn_to_see
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,17 @@ class NotingSettings(TeacherSettings):
     """Figures of a step, for each of ``LENGTHS``."""
 
 
-def train(processor, styles: tuple[Style, Style], seed: int, settings: NotingSettings | None = None):
+def train(
+    processor,
+    styles: tuple[Style, Style],
+    seed: int,
+    settings: NotingSettings | None = None,
+    enough=lambda model: True,
+):
     """Draw figures, train, print progress.
 
+    Args:
+        enough: as for the figures' teacher.
     Returns:
         The teacher, and what becomes the student: it reads as well and has the other style; both in eval mode.
     """
@@ -43,8 +51,12 @@ def train(processor, styles: tuple[Style, Style], seed: int, settings: NotingSet
     torch.set_flush_denormal(True)  # as for the figures' teacher
     try:
         learn_to_see(model, *figures, generator, settings, started)
-        stage = Stage("answers", model.parameters(), settings.answer_steps, settings.answer_lr, settings, started)
-        learn_to_note(model, processor, *figures, styles[0], generator, settings, stage)
+
+        def learn(given: NotingSettings) -> None:
+            stage = Stage("answers", model.parameters(), given.answer_steps, given.answer_lr, given, started)
+            learn_to_note(model, processor, *figures, styles[0], generator, given, stage)
+
+        in_rounds(learn, lambda: enough(model), settings)
         other = restyled(model, processor, figures, styles[1], seed, settings, started)
     finally:
         torch.set_flush_denormal(False)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from verl_vaopd.data.perimeter import SPLITS, make_rows
-from verl_vaopd.tiny.build import RANDOM_ROWS, finish, threads, write_data
+from verl_vaopd.tiny.build import RANDOM_ROWS, finish, reads_enough, threads, write_data
 from verl_vaopd.tiny.models import random_models
 from verl_vaopd.tiny.perimeter.training import train_teacher
 from verl_vaopd.tiny.processor import make_processor
@@ -16,7 +16,9 @@ def build(output_dir: Path, seed: int) -> dict[str, float]:
     with threads(1):
         held_out = write_data(output_dir / "data", seed, SPLITS, make_rows)["validation"]
         processor = make_processor()
-        return finish(output_dir, train_teacher(processor, seed), processor, held_out, seed, MAX_NEW_TOKENS)
+        enough = reads_enough(processor, held_out, MAX_NEW_TOKENS)
+        teacher = train_teacher(processor, seed, enough=enough)
+        return finish(output_dir, teacher, processor, held_out, seed, MAX_NEW_TOKENS)
 
 
 def build_random(output_dir: Path, seed: int) -> dict[str, float]:

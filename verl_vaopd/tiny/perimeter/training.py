@@ -16,7 +16,7 @@ from verl_vaopd.tiny.accuracy import chat_prompt
 from verl_vaopd.tiny.figure_batch import figure_positions, read_aloud, see, to_patches
 from verl_vaopd.tiny.models import make_config, make_model
 from verl_vaopd.tiny.processor import MERGE_SIZE
-from verl_vaopd.tiny.train_teacher import Stage, TeacherSettings, vision_stage
+from verl_vaopd.tiny.train_teacher import Stage, TeacherSettings, in_rounds, vision_stage
 
 ROUND = 64  # tokens: conversations are padded to few different widths
 
@@ -30,9 +30,11 @@ class PerimeterSettings(TeacherSettings):
     answer_batch: int = 16
 
 
-def train_teacher(processor, seed: int, settings: PerimeterSettings = PerimeterSettings()):
+def train_teacher(processor, seed: int, settings: PerimeterSettings = PerimeterSettings(), enough=lambda model: True):
     """Draw polygons, train both stages, print progress.
 
+    Args:
+        enough: as for the figures' teacher.
     Returns:
         The teacher, in eval mode. Equal seeds, settings, library versions and thread counts give equal weights.
     """
@@ -44,7 +46,10 @@ def train_teacher(processor, seed: int, settings: PerimeterSettings = PerimeterS
     torch.set_flush_denormal(True)  # as for the figures' teacher
     try:
         learn_to_see(model, patches, torch.from_numpy(cells), generator, settings, started)
-        learn_to_answer(model, processor, patches, numbers, generator, settings, started)
+        pool = (patches, numbers, generator)
+        in_rounds(
+            lambda given: learn_to_answer(model, processor, *pool, given, started), lambda: enough(model), settings
+        )
     finally:
         torch.set_flush_denormal(False)
     return model.eval()
