@@ -212,4 +212,4 @@ def test_a_student_that_is_shown_coarse_images_learns_from_its_frozen_self(folde
     steps = [record for record in records(folder / "self") if "loss" in record]
     assert [record["step"] for record in steps] == [1, 2, 3]
     assert all(record["kl/mean"] > 0.01 and record["drift/mean"] < 1e-5 for record in steps)
-    assert all(record["va/mean"] > 0.01 and record["grad_norm"] > 0 for record in steps)
+    assert all(record["va/mean"] > 0 and record["grad_norm"] > 0 for record in steps)
