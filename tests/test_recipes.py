@@ -99,27 +99,6 @@ def test_every_method_has_a_recipe():
     assert all((ROOT / "recipes" / recipe).exists() for recipe in BEYOND_TABLE_1.values())
 
 
-BEYOND_THE_PAPER = {
-    "gkd": {"vaopd.method"},
-    "grpo_va": {"vaopd.method"},
-    "self_distillation": {"vaopd.method", "vaopd.degradation_ratio"},
-    "vaopd_with_reward": {"vaopd.reward_weight"},
-}
-
-
-@pytest.mark.parametrize("recipe, differs", BEYOND_THE_PAPER.items())
-def test_recipes_beyond_the_paper_differ_in_the_objective_only(recipe, differs, tmp_path):
-    nothing = {"DATA_DIR": str(tmp_path), "VAOPD_TINY_DIR": str(tmp_path), "ANSWERS_DIR": f"{tmp_path}/answers"}
-    for options in ([], ["--tiny"]):
-        one, other = flat(composed(recipe, *options, **nothing)), flat(composed("table1/vaopd", *options, **nothing))
-        differ = {name for name in one if one[name] != other[name]}
-        if recipe == "self_distillation":  # teacher and student are one: the small model, of the tiny ones the teacher
-            models, kept = ("vaopd.teacher.path", "actor_rollout_ref.model.path")[:: -1 if options else 1]
-            assert models in differ and one[models] == one[kept] == other[kept]
-            differ -= {models, "actor_rollout_ref.rollout.prometheus.served_model_name"}  # by the student's path
-        assert differ == {*differs, *NAMES_OF_A_RUN}
-
-
 def test_method_recipes_differ_in_the_objective_only(methods):
     by_method, plain = methods
     reference = flat(by_method["vaopd"])
@@ -167,12 +146,6 @@ def test_dilution_has_data_and_room_for_its_words(tmp_path, words):
     assert config.actor_rollout_ref.rollout.max_model_len == config.data.max_prompt_length + words + ROOM
     if words == 160:
         assert flat(config) == flat(composed("table1/opd", "--tiny", **env))
-
-
-def test_there_is_no_other_recipe():
-    names = {path.stem for path in (ROOT / "recipes").glob("*.sh")}
-    tiny = {"vaopd_tiny_cpu", "vaopd_tiny_gpu", "replicate_tiny_cpu", "dilution_study"}
-    assert names == {*GPU_RECIPES, *BEYOND_THE_PAPER, *tiny, "gpu", "shared"}
 
 
 def settings_of(line: str) -> tuple[dict[str, str], object]:

@@ -57,8 +57,11 @@ def test_a_method_of_ones_own_that_has_nothing_to_show_is_refused():
 
 @pytest.mark.parametrize("method, trains_on", [("vaopd", "original"), ("self", "degraded"), ("grpo", "original")])
 def test_the_student_trains_on_what_it_was_shown(monkeypatch, method, trains_on):
-    def fetch(uids, degraded):
-        return {uid: "original" for uid in uids}, {uid: "degraded" for uid in uids} if degraded else {}
+    def fetch(uids, degraded, original=True):
+        return tuple(
+            {uid: name for uid in uids} if asked else {}
+            for name, asked in (("original", original), ("degraded", degraded))
+        )
 
     monkeypatch.setattr(workers, "fetch_views", fetch)
     monkeypatch.setattr(workers, "get_device_id", lambda: "cpu")

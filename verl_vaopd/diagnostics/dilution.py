@@ -68,7 +68,7 @@ class StudyRun:
     @property
     def usual(self) -> bool:
         """Whether it began with the student that the others began with, and sees what they see."""
-        return self.settings.get("student", "student") == "student"
+        return self.settings.get("student", "student") == "student"  # runs of earlier versions do not say: all were
 
     @property
     def title(self) -> str:

@@ -85,26 +85,28 @@ async def put_views(uid: str, views: dict[str, torch.Tensor]) -> None:
     await tq.async_kv_put(key=uid, partition_id=PARTITION, fields=views, tag={"kind": "vision", "shared": shared})
 
 
-def fetch_views(uids: list[str], degraded: bool) -> tuple[dict[str, ImageInputs], dict[str, ImageInputs]]:
+def fetch_views(
+    uids: list[str], degraded: bool, original: bool = True
+) -> tuple[dict[str, ImageInputs], dict[str, ImageInputs]]:
     """Fetch the images of the prompts ``uids`` (each once).
 
     Returns:
-        (original, degraded): uid -> ImageInputs; the second is empty unless asked for.
+        (original, degraded): uid -> ImageInputs; empty where not asked for.
     """
     keys = sorted(set(uids))
     if not keys:
         return {}, {}
     # As many fields as the family's processor returns, the same for every prompt.
     shared = tq.kv_list(PARTITION)[PARTITION][keys[0]]["shared"]
-    pixels = [PIXELS, DEGRADED] if degraded else [PIXELS]
+    pixels = [name for name, asked in ((PIXELS, original), (DEGRADED, degraded)) if asked]
     data = tq.kv_batch_get(keys=keys, partition_id=PARTITION, select_fields=[*pixels, *shared])
     columns = {name: data[name].unbind() for name in shared}
     others = [{name: rows[place] for name, rows in columns.items()} for place in range(len(keys))]
-    views = [
-        {key: ImageInputs(row, **more) for key, row, more in zip(keys, data[name].unbind(), others, strict=True)}
+    views = {
+        name: {key: ImageInputs(row, **more) for key, row, more in zip(keys, data[name].unbind(), others, strict=True)}
         for name in pixels
-    ]
-    return views[0], views[1] if degraded else {}
+    }
+    return views.get(PIXELS, {}), views.get(DEGRADED, {})
 
 
 def prompts_with_images(uids: list[str]) -> set[str]:

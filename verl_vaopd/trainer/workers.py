@@ -69,7 +69,7 @@ class StudentTrainingWorker(TrainingWorker):
     def _views(self, uids: list[str]) -> tuple[dict, dict]:
         """What the student sees of the prompts' images, and its second view of them, if it has one."""
         if self.shows_second_view:
-            return fetch_views(uids, degraded=True)[1], {}
+            return fetch_views(uids, degraded=True, original=False)[1], {}
         return fetch_views(uids, degraded=self.engine.objective.views == 2)
 
     def attach_objective(self, config: VAOPDConfig, vocab_size: int, actor, temperature: float) -> None:
