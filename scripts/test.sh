@@ -73,9 +73,11 @@ elif [[ $# -gt 0 || "$processes" == 0 ]]; then
   keep "${with_stack[@]}"
 else
   # All of them: light and heavy ones take up what those with the stack leave of two cores, and are shown after them.
+  # Heavy ones and those with the stack wait for each other's memory.
   shown="$(mktemp)"
+  export VAOPD_TEST_MEMORY="$shown.memory"
   beside="$making"
-  trap 'for each in $beside; do kill "$each" 2>/dev/null || true; done; rm -f "$shown" "$shown.heavy"' EXIT
+  trap 'for each in $beside; do kill "$each" 2>/dev/null || true; done; rm -f "$shown"{,.heavy,.memory}' EXIT
   nice -n 10 "${light[@]}" >"$shown" 2>&1 &
   beside+=" $!" # pytest itself: nice and env become it
   nice -n 10 "${heavy[@]}" >"$shown.heavy" 2>&1 &

@@ -2,8 +2,16 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 import pytest
+
+from tests.memory import Memory
+
+
+def pytest_configure(config):
+    if ledger := os.environ.get("VAOPD_TEST_MEMORY"):
+        config.pluginmanager.register(Memory(Path(ledger)))
 
 
 @pytest.fixture(autouse=True)

@@ -94,6 +94,7 @@ def expected_gauges(record: dict) -> dict[str, float]:
 
 
 @pytest.mark.stack
+@pytest.mark.gigabytes(12.5)
 def test_ray_job_on_two_nodes(two_ray_nodes, tmp_path):
     """``ray job submit`` of the recipe with NNODES=2: one FSDP rank and one vLLM replica a node.
 

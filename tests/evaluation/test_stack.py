@@ -21,7 +21,7 @@ from verl_vaopd.serving import EvaluationError
 from verl_vaopd.serving.server import SERVED_NAME, free_port
 from verl_vaopd.serving.toolkit_process import toolkit_python
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.gigabytes(6.5)]
 
 
 def evaluate_command(checkpoint: Path, output: Path, *arguments: str) -> list[str]:

@@ -53,6 +53,7 @@ print("nothing left")
 
 
 @pytest.mark.stack
+@pytest.mark.gigabytes(3)
 def test_an_actors_graders_work_and_go_with_it():
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT],

@@ -105,6 +105,7 @@ except ray.exceptions.ActorDiedError as error:
 
 
 @pytest.mark.stack
+@pytest.mark.gigabytes(3)
 def test_a_server_is_asked_once_its_engine_is_up_and_only_if_it_has_one():
     result = subprocess.run([sys.executable, "-c", ENGINES], capture_output=True, text=True, timeout=1800)
     assert result.returncode == 0, result.stderr
@@ -116,6 +117,7 @@ def test_a_server_is_asked_once_its_engine_is_up_and_only_if_it_has_one():
 
 
 @pytest.mark.stack
+@pytest.mark.gigabytes(3)
 def test_a_worker_that_dies_ends_the_driver_and_is_named():
     start = "from verl_vaopd.launch.supervisor import run_supervised"
     supervise = f"import sys; {start}; sys.exit(run_supervised(sys.argv[1:]))"

@@ -19,7 +19,7 @@ from tests.stack import run, run_ranks
 from verl_vaopd.costs.published import QWEN3_VL_INSTRUCT
 from verl_vaopd.costs.shapes import ModelShape
 
-pytestmark = pytest.mark.heavy  # memory
+pytestmark = [pytest.mark.heavy, pytest.mark.gigabytes(12)]
 
 TOGETHER = {
     *(f"model.language_model.layers.{i}" for i in (0, 1)),
