@@ -14,7 +14,8 @@
 #   --seeds N       seeds 1 to N of figures and sampling, default 3; all runs of a seed come before the next seed's
 #   --parallel N    processes, default 1; each keeps one core busy and takes 2 GB of memory
 #   --cells ...     REGIME-RATE-WORDS each, as frozen-2e-5-160: what is trained (frozen: the language model; lora: adapters of
-#                   rank 8 on it; all), the learning rate, the words
+#                   rank 8 on it; all), the learning rate, the words. Rate own, as frozen-own-160: of --rates (default 2e-5 1e-4
+#                   5e-4) the one at which an arm gains most, tried once each on figures that count for nothing else
 #   --arms ...      `python -m verl_vaopd.study --help` names them, and has further options, taken here too; grpo and
 #                   grpo_va, which learn from rewards, and self and self_va (docs/methods.md) are done only where they are named
 #   --dry-run       name the runs, do none

@@ -65,6 +65,27 @@ def test_another_model_on_other_figures_is_not_compared(tmp_path):
     ]
 
 
+def test_arms_at_rates_of_their_own_are_compared_with_each_other(tmp_path, capsys):
+    """Standard OPD at 1e-4, VA-OPD at 2e-5: a row each at its own rate; cells that hold more are told, too."""
+    opd = write_study(tmp_path, cell=Cell.named("frozen-1e-4-160"))
+    vaopd = write_study(tmp_path, arm="vaopd")
+    for path, gains in ((opd, [[2e-5, 0.2], [1e-4, 0.3]]), (vaopd, [[2e-5, 0.4], [1e-4, 0.1]])):
+        (path / "own_rate.json").write_text(json.dumps({"gains": gains}))
+    oracle = write_study(tmp_path, arm="oracle")
+    assert report(opd, vaopd, oracle, output=tmp_path / "out") == 0
+    rows = [row.split(" | ")[:5] for row in (tmp_path / "out" / "table.md").read_text().splitlines()[2:]]
+    assert [(row[0], row[1], row[4]) for row in rows] == [
+        ("| vision frozen, own rates, 160", "Standard OPD, rate 0.0001", ""),
+        ("| vision frozen, own rates, 160", "VA-OPD, rate 2e-05", "+0.000"),
+        ("| vision frozen, rate 2e-05, 160", "oracle", ""),
+        ("| vision frozen, rate 2e-05, 160", "VA-OPD", ""),
+    ]
+    assert (tmp_path / "out" / "dilution_rates.png").exists()
+    (opd / "own_rate.json").write_text("{")
+    assert report(opd, vaopd, output=tmp_path / "other") == 2
+    assert f"{opd / 'own_rate.json'} is damaged" in capsys.readouterr().err
+
+
 def test_every_regime_has_a_name_in_reports():
     assert set(TRAINED) == set(REGIMES)
     assert named(("lora", 2e-4)) == "adapters of rank 8, rate 0.0002"

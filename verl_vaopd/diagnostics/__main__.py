@@ -9,7 +9,16 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from verl_vaopd.diagnostics import ablations, dilution, efficiency, heat_map, heavy_tail, masking, va_trajectory
+from verl_vaopd.diagnostics import (
+    ablations,
+    dilution,
+    efficiency,
+    heat_map,
+    heavy_tail,
+    masking,
+    own_rates,
+    va_trajectory,
+)
 from verl_vaopd.diagnostics.drawing import STYLE
 from verl_vaopd.diagnostics.lengths import without_stopped
 from verl_vaopd.diagnostics.page import page
@@ -23,6 +32,7 @@ CAPTIONS = {
     "heavy_tail": "Tokens of the logged held-out answers at the last validation, all seeds together.",
     "dilution_gain": "Fall of the held-out loss of a visual token over a run. Small dots: seeds; bars: 95% intervals.",
     "dilution_shares": "Weighted KL: mean over seeds. Gradients: of seed 1, at the updates where they were told apart.",
+    "dilution_rates": "On figures that count for nothing else. Ringed: the rate that the arm was given.",
     "masking": "Section 2.2: the KL of a tenth of each answer's tokens is left out. " + OVER_SEEDS,
     "ablations": "Held-out accuracy at the last validation, paired by seed. Intervals: Student's t.",
     "efficiency": "Time of sampling, scoring and updates, less start-up, validation and checkpoints. " + OVER_SEEDS,
@@ -86,10 +96,12 @@ def report_study(paths: Sequence[Path], output: Path) -> int:
     """
     runs = [dilution.read_study(path) for path in paths]
     dilution.check_together(runs)
-    drawn, notes = draw_all((dilution.Gain, dilution.Shares), runs, output)
+    intro = f"{len(runs)} runs on the diluted tiny task; a gain is the fall of the loss of a visual token."
+    figures = (dilution.Gain, dilution.Shares, *([own_rates] if any(run.tried for run in runs) else []))
+    runs = dilution.with_own_rates(runs)
+    drawn, notes = draw_all(figures, runs, output)
     table = dilution.rows(runs)
     (output / "table.md").write_text(markdown(table, dilution.HEAD))
-    intro = f"{len(runs)} runs on the diluted tiny task; a gain is the fall of the loss of a visual token."
     (output / "report.html").write_text(page(intro, table, drawn, [], notes, dilution.HEAD))
     print(f"\n{markdown(table, dilution.HEAD)}\npage: {output / 'report.html'}")
     return 0

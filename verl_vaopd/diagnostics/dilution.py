@@ -6,7 +6,7 @@ arm does not have, as one that learns from rewards has no KL, is left out of its
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from verl_vaopd.diagnostics.runs import MissingRuns
 from verl_vaopd.diagnostics.statistics import interval, paired
 from verl_vaopd.runlog.json_lines import read_json_lines
 
-SETTINGS, UPDATES, DONE = "study.json", "updates.jsonl", "summary.json"
+SETTINGS, UPDATES, DONE, CHOSEN = "study.json", "updates.jsonl", "summary.json", "own_rate.json"
 BASELINE, ORACLE = "Standard OPD", "oracle"
 HEAD = (
     "trained, rate, words",
@@ -51,15 +51,24 @@ COLOURS = (
 
 @dataclass
 class StudyRun:
-    """One run: what it says of itself, and its updates as records."""
+    """One run: what it says of itself, and its updates as records.
+
+    tried: rate -> gain, where its rate was chosen as its arm's own; own: it stands for that rate, whichever it is.
+    """
 
     path: Path
     settings: dict
     records: list[dict]
+    tried: dict[float, float] = field(default_factory=dict)
+    own: bool = False
 
     @property
-    def setting(self) -> tuple[str, float]:
-        return self.settings["cell"]["regime"], self.settings["cell"]["rate"]
+    def setting(self) -> tuple[str, float | str]:
+        return self.settings["cell"]["regime"], "own" if self.own else self.settings["cell"]["rate"]
+
+    @property
+    def label(self) -> str:
+        return f"{self.title}, rate {self.settings['cell']['rate']:g}" if self.own else self.title
 
     @property
     def words(self) -> int:
@@ -126,11 +135,32 @@ def read_study(path: Path) -> StudyRun:
         raise ValueError(f"{path / SETTINGS} says regime {regime!r}; this version knows {', '.join(TRAINED)}: {again}")
     if not (path / UPDATES).exists():
         raise ValueError(f"{path} holds no {UPDATES}: {again}")
-    run = StudyRun(path, settings, read_json_lines(path / UPDATES))
+    run = StudyRun(path, settings, read_json_lines(path / UPDATES), read_tried(path / CHOSEN))
     updates = len(run.column("tokens"))
     if not updates or updates != settings["updates"]:
         raise ValueError(f"{path / UPDATES} holds {updates} updates of {settings['updates']}: {again}")
     return run
+
+
+def read_tried(path: Path) -> dict[float, float]:
+    """Rate -> gain on the figures that chose the run's rate; nothing where it was not chosen.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        return (
+            {float(rate): float(gain) for rate, gain in json.loads(path.read_text())["gains"]} if path.exists() else {}
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it, and call recipes/dilution_study.sh again") from error
+
+
+def with_own_rates(runs: list[StudyRun]) -> list[StudyRun]:
+    """The runs; those whose rate was chosen stand in a setting of its own, and in their cell only if others do, too."""
+    named = {(run.setting, run.words) for run in runs if not run.tried}
+    of_cells = [run for run in runs if (run.setting, run.words) in named]
+    return of_cells + [replace(run, own=True) for run in runs if run.tried]
 
 
 def check_together(runs: list[StudyRun]) -> None:
@@ -261,9 +291,9 @@ def titles_of(runs: list[StudyRun]) -> tuple[list[str], dict[str, str]]:
     return titles, {title: COLOURS[place % len(COLOURS)] for place, title in enumerate(titles)}
 
 
-def named(setting: tuple[str, float]) -> str:
+def named(setting: tuple[str, float | str]) -> str:
     regime, rate = setting
-    return f"{TRAINED[regime]}, rate {rate:g}"
+    return f"{TRAINED[regime]}, own rates" if rate == "own" else f"{TRAINED[regime]}, rate {rate:g}"
 
 
 def rows(runs: list[StudyRun]) -> list[tuple[str, ...]]:
@@ -278,7 +308,7 @@ def rows(runs: list[StudyRun]) -> list[tuple[str, ...]]:
             table.append(
                 (
                     f"{named(setting)}, {words}",
-                    title,
+                    ", ".join(dict.fromkeys(run.label for run in of_title)),
                     str(len(of_title)),
                     spread(list(by_seed.values()), "{:.3f}"),
                     spread(more, "{:+.3f}") if more else "",

@@ -61,44 +61,53 @@ class Regime:
 
 
 VISION = ("vision", "merger")
+OWN = "own"
 REGIMES = {"frozen": Regime(VISION), "all": Regime(), "lora": Regime(VISION, rank=8)}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """regime: of ``REGIMES``. rate: of AdamW. words: S. Its name is ``regime-rate-words``."""
+    """regime: of ``REGIMES``. rate: of AdamW; None, named ``own``: that at which an arm gains most. words: S.
+
+    Its name is ``regime-rate-words``.
+    """
 
     regime: str
-    rate: float
+    rate: float | None
     words: int
 
     @property
     def name(self) -> str:
-        return f"{self.regime}-{self.rate:g}-{self.words}"
+        return f"{self.regime}-{OWN if self.rate is None else f'{self.rate:g}'}-{self.words}"
 
     @classmethod
     def named(cls, name: str) -> "Cell":
         """From its name.
 
         Raises:
-            ValueError: another form, an unknown regime, words that are not there, a rate that is not a number above 0
-                of at most six digits: those that its folder's name has.
+            ValueError: another form, an unknown regime, words that are not there, a rate that is neither ``own`` nor a
+                number above 0 of at most six digits: those that its folder's name has.
         """
         regime, _, rest = name.partition("-")
         rate, _, words = rest.rpartition("-")
         try:
-            cell = cls(regime, float(rate), int(words))
+            cell = cls(regime, None if rate == OWN else float(rate), int(words))
         except ValueError:
             cell = None
         if cell is None or regime not in REGIMES or cell.words not in LENGTHS or not cell._rate_is_named():
             raise ValueError(
                 f"cell {name!r}: must read REGIME-RATE-WORDS, as frozen-2e-5-160; regimes: {', '.join(REGIMES)}; "
-                f"rate: a number above 0 of at most six digits; words: {', '.join(map(str, LENGTHS))}"
+                f"rate: a number above 0 of at most six digits, or {OWN}; words: {', '.join(map(str, LENGTHS))}"
             )
         return cell
 
     def _rate_is_named(self) -> bool:
-        return 0 < self.rate < float("inf") and float(f"{self.rate:g}") == self.rate
+        return self.rate is None or is_named(self.rate)
+
+
+def is_named(rate: float) -> bool:
+    """Whether a rate is above 0 and its name, of at most six digits, says all of it."""
+    return 0 < rate < float("inf") and float(f"{rate:g}") == rate
 
 
 @dataclass(frozen=True)

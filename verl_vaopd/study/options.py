@@ -5,11 +5,11 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from verl_vaopd.study.arms import ARMS, REGIMES, Cell, Run
+from verl_vaopd.study.arms import ARMS, OWN, REGIMES, Cell, Run, is_named
 from verl_vaopd.tiny.cache import read_manifest
 from verl_vaopd.tiny.tasks import TASKS
 
-SETTINGS, DONE = "study.json", "summary.json"
+SETTINGS, UPDATES, DONE, CHOSEN = "study.json", "updates.jsonl", "summary.json", "own_rate.json"
 CELLS = ("frozen-2e-5-160", "frozen-2e-5-0", "frozen-2e-5-40")
 
 
@@ -27,8 +27,11 @@ def read_options(argv: Sequence[str] | None, about: str) -> argparse.Namespace:
         nargs="+",
         default=[Cell.named(name) for name in CELLS],
         metavar="CELL",
-        help=f"REGIME-RATE-WORDS each, as {CELLS[0]}; regimes: {', '.join(REGIMES)}",
+        help=f"REGIME-RATE-WORDS each, as {CELLS[0]}; regimes: {', '.join(REGIMES)}; rate {OWN}: the one of --rates at "
+        "which an arm gains most",
     )
+    told = f"to choose from where a cell's rate reads {OWN} (default 2e-5 1e-4 5e-4)"
+    parser.add_argument("--rates", type=rate, nargs="+", default=[2e-5, 1e-4, 5e-4], metavar="RATE", help=told)
     usual = [name for name, arm in ARMS.items() if arm.usual]
     others = ", ".join(name for name in ARMS if name not in usual)
     told = f"default: {', '.join(usual)}; also {others}, which learn from rewards or from themselves"
@@ -38,7 +41,10 @@ def read_options(argv: Sequence[str] | None, about: str) -> argparse.Namespace:
     parser.add_argument("--prompts", type=at_least(1), default=4, help="of an update, four answers each")
     parser.add_argument("--held-out", type=at_least(1), default=200, help="figures of a measurement")
     parser.add_argument("--dry-run", action="store_true", help="name the runs, do none")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.figures == "test" and any(cell.rate is None for cell in options.cells):
+        parser.error(f"--figures test: rate {OWN} is chosen on these figures; measure such cells on validation")
+    return options
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -58,6 +64,17 @@ def cell(name: str) -> Cell:
         return Cell.named(name)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def rate(text: str) -> float:
+    """A rate that a cell's name can say, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not is_named(number):
+        raise argparse.ArgumentTypeError(f"must be a number above 0 of at most six digits, got {text!r}")
+    return number
 
 
 def check_done(runs: list[Run], options) -> None:

@@ -12,12 +12,10 @@ from transformers import AutoProcessor
 from verl_vaopd.study.arms import ARMS, REGIMES, ROOM, Run
 from verl_vaopd.study.engines import Pair, build_student, build_teacher, one_rank
 from verl_vaopd.study.figures import HeldOut, Training
-from verl_vaopd.study.options import DONE, SETTINGS
+from verl_vaopd.study.options import DONE, SETTINGS, UPDATES
 from verl_vaopd.study.sampling import Sampler
 from verl_vaopd.tiny.accuracy import accuracy
 from verl_vaopd.tiny.dilution.conversations import Conversations
-
-UPDATES = "updates.jsonl"
 
 
 @dataclass
