@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tests.stack import ROOT, mixed_rows, records, run
 from tests.test_stack import train_command
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.gigabytes(12.5)]
 
 STEPS, ENGINES = 4, 2
 BF16_SLEEPING = (  # of vaopd_trainer.yaml, which tiny_cpu sets otherwise

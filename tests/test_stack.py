@@ -148,6 +148,13 @@ def test_interrupt_leaves_no_process(self_distilled):
     assert not self_distilled["left"]
 
 
+def test_interrupt_leaves_no_shared_memory(self_distilled):
+    """Though Ray kills vLLM's processes: what they share has the run's name, and goes with the run."""
+    held = set().union(*(each.segments for each in self_distilled["seen"]))
+    assert any(re.match(r"va[0-9a-f]{4}_", name) for name in held)
+    assert not held & set(os.listdir("/dev/shm"))
+
+
 def test_every_socket_is_on_loopback_or_private(self_distilled):
     """Ray, TransferQueue, vLLM, the ranks' stores, gloo: of all processes, at step 1."""
     seen = self_distilled["seen"]

@@ -23,6 +23,8 @@ class Seen:
     """Addresses of TCP sockets that listen."""
     open_to_others: list[str]
     """Unix sockets in no folder that is the user's alone."""
+    segments: set[str]
+    """Names of the shared memory that it holds and that has a name still."""
 
 
 class Run(list):
@@ -53,6 +55,11 @@ def seen(process: psutil.Process) -> Seen:
         ray_auth_mode=process.environ().get("RAY_AUTH_MODE"),
         listening=[s.laddr.ip for s in process.net_connections("tcp") if s.status == psutil.CONN_LISTEN],
         open_to_others=sorted(path for path in unix if not is_private(path)),
+        segments={
+            line.rpartition("/dev/shm/")[2]
+            for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+            if "/dev/shm/" in line and not line.endswith(" (deleted)")
+        },
     )
 
 
@@ -76,7 +83,7 @@ def processes_seen(pid: int) -> Run:
     for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
         try:
             run.append(seen(process))
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        except (psutil.NoSuchProcess, psutil.ZombieProcess, ProcessLookupError, FileNotFoundError):
             continue
     raylet = next(each for each in run if each.name == "raylet").command_line.split("\0")
     told = dict(argument.removeprefix("--").split("=", 1) for argument in raylet if "=" in argument)

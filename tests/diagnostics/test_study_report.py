@@ -21,6 +21,7 @@ def write_study(folder, run=RUN, **changes):
     (path / "study.json").write_text(json.dumps(run.record()))
     sums = {"kl_sum": 40.0, "kl_visual_sum": 4.0, "tokens": 200, "visual_tokens": 8}
     sums |= {"high_tokens": 40, "high_visual": 4, "weighted": 1.0, "weighted_visual": 0.25}
+    sums |= {"kl_misread_sum": 3.0, "misread_tokens": 5, "high_misread": 1}
     records = [{"update": 0, "nll": 2.0}, *({"update": n + 1, **sums} for n in range(run.updates))]
     records += [{"update": run.updates, "nll": 1.5}, {"update": run.updates, "accuracy": 0.5}]
     (path / "updates.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -36,22 +37,24 @@ def test_seeds_of_one_arm_are_a_row(tmp_path):
     runs = [write_study(tmp_path, seed=seed) for seed in (1, 2)]
     assert report(*runs, output=tmp_path / "out") == 0
     row = (tmp_path / "out" / "table.md").read_text().splitlines()[2].split(" | ")
-    # of the weighted KL a quarter, of 8 visual tokens 4 in the high group, of 200 tokens 40; (40 - 4) / (200 - 8) nats
-    assert row[1:3] == ["Standard OPD", "2"] and row[5:] == ["50.0", "25%", "50%", "20.0%", "0.19 to 0.19 |"]
+    # Of the weighted KL a quarter, of 8 visual tokens 4 in the high group. Misread ones: 3 of 4 nats, 1 of 5 in the
+    # high group, which has 40 of 200 tokens; (40 - 4) / (200 - 8) nats.
+    assert row[1:3] == ["Standard OPD", "2"]
+    assert row[5:] == ["50.0", "25%", "50%", "75%; 20%", "20.0%", "0.19 to 0.19 |"]
 
 
 def test_what_an_arm_does_not_log_is_empty_in_its_row(tmp_path):
     """A policy gradient has no KL, and without a teacher no high group."""
     paths = [write_study(tmp_path, arm=arm) for arm in ("opd", "grpo", "grpo_va")]
-    absent = ["kl_sum", "kl_visual_sum", "weighted", "weighted_visual"]
-    for path, lacks in zip(paths[1:], ([*absent, "high_tokens", "high_visual"], absent), strict=True):
+    absent = ["kl_sum", "kl_visual_sum", "kl_misread_sum", "weighted", "weighted_visual"]
+    for path, lacks in zip(paths[1:], ([*absent, "high_tokens", "high_visual", "high_misread"], absent), strict=True):
         records = [json.loads(line) for line in (path / "updates.jsonl").read_text().splitlines()]
         kept = ({name: record[name] for name in record if name not in lacks} for record in records)
         (path / "updates.jsonl").write_text("".join(json.dumps(record) + "\n" for record in kept))
     assert report(*paths, output=tmp_path / "out") == 0
     rows = [row.split(" | ")[1:] for row in (tmp_path / "out" / "table.md").read_text().splitlines()[2:]]
     assert [row[0] for row in rows] == ["Standard OPD", "GRPO", "GRPO, tokens by VA"]
-    assert rows[1][4:] == ["50.0", "", "", "", " |"] and rows[2][4:] == ["50.0", "", "50%", "20.0%", " |"]
+    assert rows[1][4:] == ["50.0", "", "", "", "", " |"] and rows[2][4:] == ["50.0", "", "50%", "-; 20%", "20.0%", " |"]
 
 
 def test_another_model_on_other_figures_is_not_compared(tmp_path):
@@ -126,6 +129,17 @@ def test_runs_that_differ_in_more_than_arm_cell_and_seed_are_refused(tmp_path, c
     runs = [write_study(tmp_path), write_study(tmp_path / "other", **{"seed": 2, **changes})]
     assert report(*runs, output=tmp_path / "out") == 2
     assert f"{runs[0]} and {runs[1]} {says}: report them apart" in capsys.readouterr().err
+
+
+def test_runs_of_different_models_are_refused(tmp_path, capsys):
+    """Runs of earlier versions, which do not say whose they are, go with any."""
+    paths = [write_study(tmp_path, seed=seed) for seed in (1, 2, 3)]
+    for path, models in zip(paths[1:], ("a1", "b2"), strict=True):
+        settings = json.loads((path / "study.json").read_text()) | {"models": models}
+        (path / "study.json").write_text(json.dumps(settings))
+    assert report(*paths[:2], output=tmp_path / "out") == 0
+    assert report(*paths, output=tmp_path / "out") == 2
+    assert f"{paths[1]} and {paths[2]} are of different models: report them apart" in capsys.readouterr().err
 
 
 def test_a_folder_that_lacks_something_is_named(tmp_path, capsys):

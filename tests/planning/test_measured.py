@@ -12,7 +12,7 @@ from benchmarks.measure import run_in_fresh_process
 from benchmarks.plan_memory import IMAGES, LONGER, OTHERWISE, WIDTHS, predicted
 from tests.test_repository import ROOT
 
-pytestmark = [pytest.mark.heavy, pytest.mark.gigabytes(5)]
+pytestmark = [pytest.mark.heavy, pytest.mark.gigabytes(6)]
 
 TOLERANCE = 0.15
 

@@ -13,15 +13,23 @@ JUDGE_CONTEXT = 16384  # the toolkit shows the judge long examples
 
 
 def make_models(folder: Path) -> tuple[Path, Path]:
-    """An untrained student, and a judge with room for long prompts."""
+    """An untrained student, and a judge with room for long prompts that says something to everything."""
+    import torch
+
     from verl_vaopd.tiny.models import make_config, make_model, random_models, save_model
     from verl_vaopd.tiny.processor import make_processor
+    from verl_vaopd.tiny.tokenizer import SPECIAL_TOKENS
 
     student, _ = random_models(folder)
     processor = make_processor()
     config = make_config(processor.tokenizer, teacher=False, hidden=64, vision_hidden=32)
     config.text_config.max_position_embeddings = JUDGE_CONTEXT
-    return student, save_model(make_model(config, seed=5, std=0.15), processor, folder / "judge")
+    model = make_model(config, seed=5, std=0.15)
+    head, tokenizer = model.get_output_embeddings().weight, processor.tokenizer
+    with torch.no_grad():  # Logits of 0 are never the highest of 400: no answer is without text.
+        head[tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS))] = 0
+        head[len(tokenizer) :] = 0
+    return student, save_model(model, processor, folder / "judge")
 
 
 # One process fewer for each server, no thread bound to a core that both would share, no compiler.

@@ -29,7 +29,8 @@ def rows_of(study: Study, images: dict[str, ImageInputs]) -> list[tuple]:
     """Two answers to each prompt, of four random tokens."""
     prompt = study.talk.prompts[0]
     answers = torch.randint(20, 60, (2 * len(images), 4), generator=torch.Generator().manual_seed(0))
-    return [(f"{place // 2}", torch.cat([prompt, answer]), 4) for place, answer in enumerate(answers)]
+    none = torch.zeros(4, dtype=torch.bool)  # misread
+    return [(f"{place // 2}", torch.cat([prompt, answer]), 4, none) for place, answer in enumerate(answers)]
 
 
 def main(models: Path, folder: Path) -> None:

@@ -8,12 +8,13 @@ from verl_vaopd.methods.interface.policy import PolicyGradient
 from verl_vaopd.study.objective import PARTS, PartedPolicy
 
 VISUAL = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+MISREAD = torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0, 0.0])
 HIGH = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
 
 
 def outcome(objective, **columns):
     hidden, head, ids = tokens(M)
-    found = objective(given(hidden, head, ids, advantages=ADVANTAGES, visual=VISUAL, **columns))
+    found = objective(given(hidden, head, ids, advantages=ADVANTAGES, visual=VISUAL, misread=MISREAD, **columns))
     return found, torch.autograd.grad(found.loss, hidden)[0]
 
 
@@ -32,5 +33,7 @@ def test_a_high_group_is_counted_where_there_is_one(grouped):
     objective = PartedPolicy(ACTOR, 1.0, grouped=grouped)
     assert ("high_va" in objective.fields) == grouped
     sums = outcome(objective, **({"high_va": HIGH} if grouped else {}))[0].sums
-    counted = {name: int(sums[name]) for name in ("visual_tokens", "high_tokens", "high_visual") if name in sums}
-    assert counted == ({"visual_tokens": 2, "high_tokens": 2, "high_visual": 1} if grouped else {"visual_tokens": 2})
+    names = ("visual_tokens", "misread_tokens", "high_tokens", "high_visual", "high_misread")
+    counted = {name: int(sums[name]) for name in names if name in sums}
+    of_all = {"visual_tokens": 2, "misread_tokens": 1}
+    assert counted == of_all | ({"high_tokens": 2, "high_visual": 1, "high_misread": 0} if grouped else {})

@@ -9,6 +9,7 @@ import pytest
 from tests.stack import ROOT
 from verl_vaopd.study.__main__ import main
 from verl_vaopd.study.arms import Cell, Run
+from verl_vaopd.study.options import digest
 from verl_vaopd.tiny.tasks import TASKS
 
 ONE = ("--cells", "frozen-2e-5-160", "--arms", "opd", "--seeds", "1")
@@ -51,6 +52,21 @@ def test_a_run_done_with_other_options_is_named(tmp_path, capsys, name):
     assert told in capsys.readouterr().err
     (folder / "study.json").write_text("{")
     assert main(arguments) == 2 and f"{folder}/study.json is damaged" in capsys.readouterr().err
+
+
+def test_a_run_done_with_other_models_is_named(tmp_path, capsys):
+    run, models = Run(Cell.named("frozen-2e-5-160"), "opd", 1), tmp_path / "models"
+    for name in ("student", "teacher"):
+        (models / name).mkdir(parents=True)
+        (models / name / "model.safetensors").write_text(name)
+    folder = tmp_path / "out" / run.name
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text("{}")
+    arguments = ["--models", str(models), "--output", str(tmp_path / "out"), *ONE, "--dry-run"]
+    for told, status in ((digest(models), 0), ("other", 2)):
+        (folder / "study.json").write_text(json.dumps({**run.record(), "models": told}))
+        assert main(arguments) == status
+    assert f"{folder} was done with other models than those of {models}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("parallel", ["1", "2"])

@@ -10,7 +10,7 @@ from tests.study.conftest import SMALL
 from verl_vaopd.diagnostics.__main__ import main as report
 from verl_vaopd.study.__main__ import claimed, main
 from verl_vaopd.study.arms import ARMS, VISUAL, Cell, Run
-from verl_vaopd.study.figures import HeldOut, Training, labels_of
+from verl_vaopd.study.figures import HeldOut, Training, labels_of, misread_tokens
 from verl_vaopd.study.sampling import Sampler
 from verl_vaopd.tiny.dilution.conversations import Conversations
 from verl_vaopd.tiny.dilution.words import LENGTHS, VOCABULARY
@@ -35,7 +35,7 @@ def test_a_run_logs_its_updates_and_its_measurements(study):
         assert [record["update"] for record in found if "nll" in record] == [0, 2]
         assert updates[0]["rate"] > 0 and updates[0]["grad_norm"] > 0
         # Of 2 prompts' weights, 1 in all; untrained models read no digits, so all of it is words.
-        assert updates[0]["weighted"] > 0 and updates[0]["visual_tokens"] == 0
+        assert updates[0]["weighted"] > 0 and updates[0]["visual_tokens"] == updates[0]["misread_tokens"] == 0
         norms = {name: value for name, value in updates[0].items() if name.startswith("norm/")}
         assert norms["norm/vision/visual"] == 0 < norms["norm/vision/others"]
         whole = (norms["norm/vision/others"] ** 2 + norms["norm/language/others"] ** 2) ** 0.5
@@ -109,7 +109,7 @@ def test_the_report_of_a_study(study, tmp_path, capsys):
     table = (tmp_path / "table.md").read_text()
     assert "| all trained, rate 0.001, 0 | oracle | 1 |" in table and "Standard OPD" in table
     row = next(line for line in table.splitlines() if "GRPO, tokens by VA" in line).split(" | ")
-    assert row[6] == row[7] == "" and row[8].endswith("%") and row[9] == " |"  # no KL; no token is visual
+    assert row[6:9] == [""] * 3 and row[9].endswith("%") and row[10] == " |"  # no KL; no token is visual
     names = {path.name for path in tmp_path.iterdir()}
     assert {"dilution_gain.png", "dilution_gain.svg", "dilution_shares.png", "report.html"} <= names
     (study / "opd" / "seed_1" / "summary.json").rename(study / "opd" / "kept.json")
@@ -142,6 +142,17 @@ def test_held_out_figures_end_with_their_reading(processor):
     assert held_out.digits.sum(1).tolist() == [4] * 4
     for row, ids, digits in zip(held_out.rows, held_out.ids, held_out.digits, strict=True):
         assert processor.tokenizer.decode(ids[digits]) == "{}{}".format(*labels_of(row))
+
+
+def test_misread_digits_are_those_that_are_not_the_figures(processor):
+    """Said: 14 and 39. Of a figure with 14 and 39 none is misread, of 13 and 39 the 4, of 94 and 31 the 1 and the 9; of
+    a reading that lacks a digit the others count."""
+    ids = Conversations(processor).answer((14, 39), torch.empty(0, 8, dtype=torch.long))
+    for labels, wrong in (((14, 39), ""), ((13, 39), "4"), ((94, 31), "19"), ((41, 93), "1439")):
+        assert processor.tokenizer.decode(ids[misread_tokens(ids, labels)]) == wrong
+    ones = int((ids == processor.tokenizer("4").input_ids[0]).nonzero()[0])
+    short = torch.cat([ids[:ones], ids[ones + 1 :]])
+    assert processor.tokenizer.decode(short[misread_tokens(short, (24, 39))]) == "1"
 
 
 def test_training_batches_hang_on_the_seed_and_their_prompt_is_the_samplers(processor):

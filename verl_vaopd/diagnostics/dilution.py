@@ -27,6 +27,7 @@ HEAD = (
     "accuracy, %",
     "of the weighted KL on visual tokens",
     "visual in the high group",
+    "misread digits: of the visual KL; in the high group",
     "tokens in the high group",
     "KL of another token, nats, first to last",
 )
@@ -167,12 +168,15 @@ def check_together(runs: list[StudyRun]) -> None:
     """Raises:
     ValueError: two runs of one arm, cell and seed, or runs that differ in more than these.
     """
-    first, seen = runs[0], {}
+    first, told, seen = runs[0], None, {}
     for run in runs:
         for name in ("figures", "updates", "prompts", "rollouts"):
             one, other = first.settings[name], run.settings[name]
             if one != other:
                 raise ValueError(f"{first.path} and {run.path} differ in {name}, {one} and {other}: report them apart")
+        told = run if "models" in run.settings and told is None else told  # runs of earlier versions do not say
+        if "models" in run.settings and run.settings["models"] != told.settings["models"]:
+            raise ValueError(f"{told.path} and {run.path} are of different models: report them apart")
         seed = run.settings["seed"]
         other = seen.setdefault((run.setting, run.words, run.title, seed), run)
         if other is not run:
@@ -315,6 +319,10 @@ def rows(runs: list[StudyRun]) -> list[tuple[str, ...]]:
                     f"{100 * np.mean([run.column('accuracy')[-1] for run in of_title]):.1f}",
                     mean("{:.0%}", [run.share("weighted_visual", "weighted") for run in of_title]),
                     mean("{:.0%}", [run.share("high_visual", "visual_tokens") for run in of_title]),
+                    "; ".join(
+                        mean("{:.0%}", [run.share(*parts) for run in of_title]) or "-"
+                        for parts in (("kl_misread_sum", "kl_visual_sum"), ("high_misread", "misread_tokens"))
+                    ).replace("-; -", ""),
                     mean("{:.1%}", [run.share("high_tokens", "tokens") for run in of_title]),
                     mean("{:.2f} to {:.2f}", [run.kl_of_others() for run in of_title]),
                 )

@@ -1,4 +1,5 @@
-"""vLLM plugin (entry point group ``vllm.general_plugins``): local sockets, and weights that stay loadable.
+"""vLLM plugin (entry point group ``vllm.general_plugins``): local sockets, shared memory of the run's name, and weights
+that stay loadable.
 
 On CPU, vLLM packs each linear layer's weight for its GEMM kernel after loading and drops the original, so the next
 ``load_weights`` meets a parameter of size 0. A policy that is trained is loaded again after every step: here the
@@ -8,11 +9,14 @@ layers keep their weight and multiply with ``torch.nn.functional.linear``.
 import os
 
 from verl_vaopd.platform.loopback import bind_vllm
+from verl_vaopd.platform.segments import SEGMENT_PREFIX, name_segments
 
 
 def register() -> None:
     """Called by vLLM in each of its processes; the weights are looked after only with ``VERL_PLATFORM=cpu``."""
     bind_vllm()
+    if SEGMENT_PREFIX in os.environ:  # the engine's process does not import verl, and shares memory with its workers
+        name_segments(os.environ[SEGMENT_PREFIX])
     if os.environ.get("VERL_PLATFORM", "").strip().lower() != "cpu":
         return
     import torch

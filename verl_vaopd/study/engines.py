@@ -86,9 +86,16 @@ def build_teacher(config: VAOPDConfig) -> TeacherEngine:
     return teacher
 
 
+def shapes(rows: list[tuple]) -> list[tuple]:
+    """(uid, ids, response length) of each row."""
+    return [row[:3] for row in rows]
+
+
 class Pair:
-    """A student that learns by a method, from a teacher or from rewards. rows: (uid, ids, response length), siblings
-    together."""
+    """A student that learns by a method, from a teacher or from rewards.
+
+    rows: (uid, ids, response length, [response length] bool: a misread digit), siblings together.
+    """
 
     def __init__(self, config: VAOPDConfig, teacher: TeacherEngine, student: StudentTrainingWorker, vocab_size: int):
         self.method, self.teacher, self.engine = method_of(config), teacher, student.engine
@@ -145,29 +152,30 @@ class Pair:
             return {}
         teacher.vision, teacher.degraded = original, degraded
         with teacher.eval_mode():
-            return teacher.infer_batch(batch_of(rows, {}, BUDGET))["model_output"]
+            return teacher.infer_batch(batch_of(shapes(rows), {}, BUDGET))["model_output"]
 
     def weighed(self, rows, rewards, original, degraded):
         """The student's batch, with one weight a token; metrics of the method."""
-        lengths, scores = [length for _, _, length in rows], self.scores(rows, original, degraded)
+        lengths, scores = [row[2] for row in rows], self.scores(rows, original, degraded)
         mask = pad_rows(nested(torch.ones(length, dtype=torch.long) for length in lengths)).bool()
         earned = torch.zeros(mask.shape)
         earned[:, 0] = torch.tensor(rewards)  # a row's reward is the sum over its tokens
         known = {"rm_scores": earned, **{name: pad_rows(scores[name]) for name in self.method.score_names}}
         columns = {name: known[name] for name in self.method.reads}
-        ids = [f"{uid}/".encode() + row.numpy().tobytes() for uid, row, _ in rows]
-        step = Step(columns, mask, [uid for uid, _, _ in rows], HOST, lambda: ids)
+        ids = [f"{uid}/".encode() + row.numpy().tobytes() for uid, row, *_ in rows]
+        step = Step(columns, mask, [row[0] for row in rows], HOST, lambda: ids)
         weighed = checked(self.method, self.method.weigh(step), step, self.objective)
         given = {name: weighed.per_token[name] for name in ("high_va",) if name in weighed.per_token}
         student = {
             name: [row[:length] for row, length in zip(values.float(), lengths, strict=True)]
             for name, values in {**given, **weighed.student}.items()
         }
-        student["visual"] = [visual_tokens(row[-length:]).float() for _, row, length in rows]
+        student["visual"] = [visual_tokens(row[-length:]).float() for _, row, length, _ in rows]
+        student["misread"] = [misread.float() for *_, misread in rows]
         student["rollout_log_probs"] = [torch.zeros(length) for length in lengths]
         if self.method.teacher_hidden:
             student["teacher_hidden"] = list(scores["teacher_hidden"].unbind())
-        return batch_of(rows, student, BUDGET), weighed.metrics
+        return batch_of(shapes(rows), student, BUDGET), weighed.metrics
 
     def norms(self) -> dict[str, float]:
         """Of the gradients of the vision tower (with what joins it) and of the language model; what is trained."""

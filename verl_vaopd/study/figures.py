@@ -15,7 +15,7 @@ from verl_vaopd.model.vision import ImageInputs
 from verl_vaopd.rollout.image_views import degraded_images, encode_views
 from verl_vaopd.tiny.accuracy import chat_prompt
 from verl_vaopd.tiny.dilution.conversations import Conversations, question
-from verl_vaopd.tiny.dilution.truth import visual_tokens
+from verl_vaopd.tiny.dilution.truth import BEFORE, BLANK, tokenizer, visual_tokens
 from verl_vaopd.tiny.dilution.words import PHRASE, styles
 from verl_vaopd.tiny.figure_batch import to_patches
 
@@ -103,3 +103,20 @@ def labels_of(row: dict) -> tuple[int, int]:
     """Both numbers of a figure, from its worked answer, which begins with them."""
     first, second = [word.strip(".") for word in row["extra_info"]["answer"].split() if word.strip(".").isdigit()][:2]
     return int(first), int(second)
+
+
+def misread_tokens(ids: torch.Tensor, labels: tuple[int, int]) -> torch.Tensor:
+    """Whether a token is a digit of the reading that is not the figure's.
+
+    Args:
+        ids: [T] tokens of one answer. labels: the figure's two numbers, of two digits each.
+    Returns:
+        [T] bool, some of ``visual_tokens``.
+    """
+    texts = [tokenizer().decode(token) for token in ids.tolist()]
+    found = torch.zeros(len(texts), dtype=torch.bool)
+    for place in visual_tokens(ids).nonzero().flatten().tolist():
+        is_ones = texts[place - 1] not in BLANK
+        label = labels[BEFORE.index(texts[place - is_ones - 2])]
+        found[place] = texts[place] != f"{label:02d}"[is_ones]
+    return found

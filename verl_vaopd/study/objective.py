@@ -1,4 +1,5 @@
-"""What the methods minimise, told apart by whether a token is visual: for the log, and for the gradient of one part."""
+"""What the methods minimise, told apart by whether a token is visual, or misread: for the log, and for the gradient of
+one part."""
 
 from dataclasses import dataclass, replace
 
@@ -17,11 +18,16 @@ def of_part(part: str | None, visual: Tensor, weights: Tensor) -> Tensor:
 
 
 def counts(given: Responses, visual: Tensor) -> dict[str, Tensor]:
-    """Visual tokens, and where there is a high group its tokens and the visual ones among them."""
-    found = {"visual_tokens": visual.sum()}
+    """Visual tokens and the misread ones; where there is a high group its tokens, and those two among them."""
+    misread = given.columns["misread"] > 0
+    found = {"visual_tokens": visual.sum(), "misread_tokens": misread.sum()}
     if "high_va" in given.columns:
         high = given.columns["high_va"] > 0
-        found |= {"high_tokens": high.sum(), "high_visual": (high & visual).sum()}
+        found |= {
+            "high_tokens": high.sum(),
+            "high_visual": (high & visual).sum(),
+            "high_misread": (high & misread).sum(),
+        }
     return found
 
 
@@ -30,7 +36,7 @@ class Parted(Divergence):
     """part: ``visual`` or ``others``: the loss of these tokens alone; None: of all."""
 
     part: str | None = None
-    fields = ("high_va", "teacher_hidden", "visual")
+    fields = ("high_va", "teacher_hidden", "visual", "misread")
 
     def __call__(self, given: Responses) -> Outcome:
         visual = given.columns["visual"] > 0
@@ -48,6 +54,7 @@ class Parted(Divergence):
         weighted = weights * kl
         sums = {
             "kl_visual_sum": kl[visual].sum(),
+            "kl_misread_sum": kl[given.columns["misread"] > 0].sum(),
             "kl_sum": kl.sum(),
             "weighted_visual": weighted[visual].sum(),
             "weighted": weighted.sum(),
@@ -65,7 +72,7 @@ class PartedPolicy(PolicyGradient):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return ("advantages", "visual", *(["high_va"] if self.grouped else []))
+        return ("advantages", "visual", "misread", *(["high_va"] if self.grouped else []))
 
     def __call__(self, given: Responses) -> Outcome:
         visual, weights = given.columns["visual"] > 0, given.columns["token_weights"]

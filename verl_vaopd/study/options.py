@@ -1,8 +1,10 @@
 """The options of ``python -m verl_vaopd.study``, and what is refused before a run begins."""
 
 import argparse
+import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from verl_vaopd.study.arms import ARMS, OWN, REGIMES, Cell, Run, is_named
@@ -10,6 +12,7 @@ from verl_vaopd.tiny.cache import read_manifest
 from verl_vaopd.tiny.tasks import TASKS
 
 SETTINGS, UPDATES, DONE, CHOSEN = "study.json", "updates.jsonl", "summary.json", "own_rate.json"
+WEIGHTS = ("student/model.safetensors", "teacher/model.safetensors")
 CELLS = ("frozen-2e-5-160", "frozen-2e-5-0", "frozen-2e-5-40")
 
 
@@ -97,6 +100,18 @@ def check_done(runs: list[Run], options) -> None:
                     f"{folder} was done with {option} {done[name]}, not {getattr(options, name)}: give {option} "
                     f"{done[name]}, choose another --output (the recipe's STUDY_DIR), or remove it"
                 )
+        # Nor which models they are of.
+        if "models" in done and (options.models / WEIGHTS[0]).exists() and done["models"] != digest(options.models):
+            raise ValueError(
+                f"{folder} was done with other models than those of {options.models}, made by another version or on "
+                "another processor: choose another --output (the recipe's STUDY_DIR), or remove it"
+            )
+
+
+@cache
+def digest(models: Path) -> str:
+    """Of the weights of student and teacher: which models a run is of."""
+    return hashlib.sha256(b"".join((models / name).read_bytes() for name in WEIGHTS)).hexdigest()[:16]
 
 
 def check_models(folder: Path) -> None:

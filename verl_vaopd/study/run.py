@@ -11,8 +11,8 @@ from transformers import AutoProcessor
 
 from verl_vaopd.study.arms import ARMS, REGIMES, ROOM, Run
 from verl_vaopd.study.engines import Pair, build_student, build_teacher, one_rank
-from verl_vaopd.study.figures import HeldOut, Training
-from verl_vaopd.study.options import DONE, SETTINGS, UPDATES
+from verl_vaopd.study.figures import HeldOut, Training, labels_of, misread_tokens
+from verl_vaopd.study.options import DONE, SETTINGS, UPDATES, digest
 from verl_vaopd.study.sampling import Sampler
 from verl_vaopd.tiny.accuracy import accuracy
 from verl_vaopd.tiny.dilution.conversations import Conversations
@@ -47,7 +47,8 @@ class Study:
         started = time.monotonic()
         torch.manual_seed(run.seed)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / SETTINGS).write_text(json.dumps({**run.record(), "held_out": self.held_out}, indent=1))
+        told = {**run.record(), "held_out": self.held_out, "models": digest(self.models)}
+        (folder / SETTINGS).write_text(json.dumps(told, indent=1))
         words, vocab_size = run.cell.words, len(self.processor.tokenizer)
         config = ARMS[run.arm].config(str(self.models), words)
         regime, learns = REGIMES[run.cell.regime], self.models / ARMS[run.arm].student
@@ -73,9 +74,15 @@ class Study:
                     break
                 patches, original, degraded, asked = training.batch(run.prompts)
                 answers = sampler.answers(prompt, patches, run.rollouts, most, generator)
+                labels = [labels_of(asked[place // run.rollouts]) for place in range(len(answers))]
                 rows = [
-                    (f"{place // run.rollouts}", torch.cat([prompt, answer]), len(answer))
-                    for place, answer in enumerate(answers)
+                    (
+                        f"{n // run.rollouts}",
+                        torch.cat([prompt, answer]),
+                        len(answer),
+                        misread_tokens(answer, labels[n]),
+                    )
+                    for n, answer in enumerate(answers)
                 ]
                 texts = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
                 rewards = [accuracy([text], [asked[place // run.rollouts]]) for place, text in enumerate(texts)]
