@@ -21,16 +21,27 @@
 #   --dry-run       name the runs, do none
 #
 #   STUDY_DIR       default outputs/dilution_study (outputs/dilution_tiny_cpu); runs that are finished there are not done again
-#   VAOPD_CACHE, VAOPD_DILUTION_DIR and VAOPD_VENV move the caches, the models and data, and the environment
+#   VAOPD_CACHE, VAOPD_DILUTION_DIR and VAOPD_VENV move the caches, the models and data, and the environment; so there is
+#   neither --output nor --models
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/shared.sh"
 refuse_to_print "many runs of tiny models, none of them a recipe's: plan another recipe"
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
-if [[ "${1:-}" == --stack ]]; then
+
+stack="" options=()
+for argument in "$@"; do
+  case "$argument" in
+    --output | --output=*) refuse "--output: set STUDY_DIR=DIR instead, where the runs and their report go" ;;
+    --models | --models=*) refuse "--models: set VAOPD_DILUTION_DIR=DIR instead, where the models and data are, or go" ;;
+    --stack) stack=yes ;;
+    *) options+=("$argument") ;;
+  esac
+done
+if [[ -n "$stack" ]]; then
   [[ -z "${STUDY_DIR:-}" ]] || export REPLICATION_DIR="$STUDY_DIR"
   [[ -z "${VAOPD_DILUTION_DIR:-}" ]] || export VAOPD_TINY_DIR="$VAOPD_DILUTION_DIR"
-  exec bash recipes/replicate_tiny_cpu.sh --runs dilution "${@:2}"
+  exec bash recipes/replicate_tiny_cpu.sh --runs dilution "${options[@]}"
 fi
 source scripts/venv.sh
 
@@ -40,13 +51,14 @@ VAOPD_VENV="$(venv_of cpu)"
 export VAOPD_VENV HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 figures=validation previous="" # which of them are reported: those that --figures names
-for argument in "$@"; do
+for argument in "${options[@]}"; do
   if [[ "$previous" == --figures || "$argument" == --figures=* ]]; then figures="${argument#--figures=}"; fi
   previous="$argument"
 done
-study=("$VAOPD_VENV/bin/python" -m verl_vaopd.study --models "$TINY" --output "$STUDY_DIR" "$@")
+study=("$VAOPD_VENV/bin/python" -m verl_vaopd.study --models "$TINY" --output "$STUDY_DIR" "${options[@]}")
 bash scripts/setup.sh --cpu
 case " $* " in *" --dry-run "*) exec "${study[@]}" ;; esac
+"${study[@]}" --dry-run >/dev/null # refuses what does not fit before the models are made, which takes minutes
 "$VAOPD_VENV/bin/verl-vaopd" tiny --task dilution --output "$TINY"
 "${study[@]}"
 mapfile -t runs < <(find "$STUDY_DIR/$figures" -name summary.json -printf '%h\n' | sort)

@@ -241,6 +241,54 @@ def test_the_students_of_dilution_on_the_stack_are_measured_at_the_end(project):
     assert calls == [f"python -m verl_vaopd.study.measure --models /models --words 160 {students}"]
 
 
+@pytest.mark.parametrize("stack", [[], ["--stack"]], ids=["study", "stack"])
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--output", "X"], "dilution_study: --output: set STUDY_DIR=DIR instead"),
+        (["--seeds", "1", "--output=X"], "dilution_study: --output: set STUDY_DIR=DIR instead"),
+        (["--models", "X"], "dilution_study: --models: set VAOPD_DILUTION_DIR=DIR instead"),
+        (["--models=X"], "dilution_study: --models: set VAOPD_DILUTION_DIR=DIR instead"),
+    ],
+)
+def test_folders_of_the_study_are_variables(project, stack, arguments, says):
+    """The report is of STUDY_DIR: runs that went elsewhere would not be in it."""
+    ended, calls = call(project, "dilution_study", *stack, *arguments)
+    assert ended.returncode == 2 and ended.stderr.startswith(says) and ended.stderr.count("\n") == 1 and not calls
+
+
+def test_options_of_the_study_are_looked_at_before_models_are_made(project):
+    python = project / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "python $*" >>"$CALLS"\necho listed\n[ "$UNFIT" != 1 ] || exit 2\n')
+    python.chmod(0o755)
+    (project / "study/validation/run").mkdir(parents=True)
+    (project / "study/validation/run/summary.json").write_text("{}")
+    study, options = str(project / "study"), ["--cells", "frozen-2e-5-0"]
+    models = f"{project}/.cache/tiny_dilution"
+    command = f"python -m verl_vaopd.study --models {models} --output {study} --cells frozen-2e-5-0"
+    ended, calls = call(project, "dilution_study", *options, STUDY_DIR=study, UNFIT="1")
+    assert ended.returncode == 2 and not ended.stdout and calls == ["setup --cpu", f"{command} --dry-run"]
+    ended, calls = call(project, "dilution_study", *options, STUDY_DIR=study)
+    assert ended.returncode == 0 and ended.stdout == "listed\n"  # by the study itself, not by the look at its options
+    assert calls == [
+        "setup --cpu",
+        f"{command} --dry-run",
+        f"verl-vaopd tiny --task dilution --output {models}",
+        command,
+        f"verl-vaopd report {study}/validation/run --output {study}/report",
+    ]
+    ended, calls = call(project, "dilution_study", *options, "--dry-run", STUDY_DIR=study)
+    assert ended.returncode == 0 and ended.stdout == "listed\n" and calls == ["setup --cpu", f"{command} --dry-run"]
+
+
+def test_the_study_is_on_the_stack_wherever_its_option_stands(project):
+    first = call(project, "dilution_study", "--stack", "--dry-run", "--seeds", "1")[0]
+    last, calls = call(project, "dilution_study", "--dry-run", "--seeds", "1", "--stack")
+    assert first.returncode == last.returncode == 0 and not calls
+    assert first.stdout == last.stdout and len(last.stdout.splitlines()) == 5
+
+
 def kinds(project: Path) -> dict[str, str]:
     """Environment -> the set it holds."""
     return {path.parent.name: path.read_text().split()[0] for path in project.glob(".venv*/.vaopd-kind")}
