@@ -62,6 +62,19 @@ def test_own_rates_are_not_measured_on_the_figures_that_chose_them(models, tmp_p
     assert "--rates: must be a number above 0 of at most six digits, got '0'" in capsys.readouterr().err
 
 
+def test_a_dry_run_says_where_a_rate_is_still_to_be_chosen(tmp_path, capsys):
+    """A cell, an arm and a rate that are named twice, in whatever form, are one."""
+    arguments = ["--models", "models", "--output", str(tmp_path), "--seeds", "1", "--arms", "opd", "opd", "--dry-run"]
+    arguments += ["--cells", "frozen-own-160", "all-2e-5-0", "all-0.00002-0", "frozen-own-160"]
+    assert main([*arguments, "--rates", "2e-5", "1e-4", "0.0001"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}/test/frozen-2e-05-160/opd/seed_101  Standard OPD",
+        f"{tmp_path}/test/frozen-0.0001-160/opd/seed_101  Standard OPD",
+        f"{tmp_path}/validation/frozen-own-160/opd/seed_1  Standard OPD (in place of own: the rate chosen above)",
+        f"{tmp_path}/validation/all-2e-05-0/opd/seed_1  Standard OPD",
+    ]
+
+
 @pytest.mark.slow
 def test_two_processes_choose_then_run_and_the_report_compares_arms_at_their_own_rates(models, tmp_path):
     output = tmp_path / "study"

@@ -12,16 +12,23 @@ from pathlib import Path
 
 from verl_vaopd.platform.child import die_with_parent
 from verl_vaopd.runlog.time_left import duration
-from verl_vaopd.study.arms import ARMS, Run
+from verl_vaopd.study.arms import ARMS, OWN, Run
 from verl_vaopd.study.options import DONE, check_done, check_models, read_options
 from verl_vaopd.study.rates import at_its_own_rate, mark, trials
 
 
 def wanted(options) -> list[Run]:
-    """All runs of a seed come before the next seed's, in the order of cells and arms."""
+    """All runs of a seed come before the next seed's, in the order of cells and arms; what is named twice is one."""
     sizes = dict(figures=options.figures, updates=options.updates, prompts=options.prompts)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    return [Run(cell, arm, seed, **sizes) for seed in seeds for cell in options.cells for arm in options.arms]
+    runs = [Run(cell, arm, seed, **sizes) for seed in seeds for cell in options.cells for arm in options.arms]
+    return list(dict.fromkeys(runs))
+
+
+def told(run: Run, output: Path) -> str:
+    """A run's folder and its arm; of one whose rate is still to be chosen, that its folder will have another name."""
+    chosen = f" (in place of {OWN}: the rate chosen above)" if run.cell.rate is None else ""
+    return f"{output / run.name}  {ARMS[run.arm].title}{chosen}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         return refused(error)
     if options.dry_run:
-        print("\n".join(f"{options.output / run.name}  {ARMS[run.arm].title}" for run in tried + runs))
+        print("\n".join(told(run, options.output) for run in tried + runs))
         return 0
     options.output.mkdir(parents=True, exist_ok=True)
     if options.parallel > 1:
