@@ -167,3 +167,70 @@ def test_runs_of_the_study_are_reported_alone(tmp_path, capsys):
         assert report(*paths, output=tmp_path / "out") == 2
         told = f"{study} is of the dilution study, {other} is not: give runs of the study alone"
         assert told in capsys.readouterr().err
+
+
+def changed(path, name, change):
+    """A file of a run, of JSON or of its lines, after ``change`` of what it holds."""
+    lines = [json.loads(line) for line in (path / name).read_text().splitlines()]
+    (path / name).write_text("".join(json.dumps(line) + "\n" for line in change(lines)))
+
+
+def without(*names):
+    return lambda lines: [{name: line[name] for name in line if name not in names} for line in lines]
+
+
+@pytest.mark.parametrize(
+    "name, change, says",
+    [
+        ("study.json", without("title", "seed"), " is damaged (it does not say title, seed)"),
+        ("study.json", without("cell"), " is damaged (it does not say cell, regime, rate, words)"),
+        (
+            "study.json",
+            lambda lines: [line | {"cell": {"regime": "all"}} for line in lines],
+            "does not say rate, words",
+        ),
+        ("study.json", lambda lines: [line | {"seed": "one"} for line in lines], " is damaged (it does not say seed)"),
+        ("study.json", lambda lines: [lines], " is damaged (it does not say title, "),
+        ("updates.jsonl", without("accuracy"), " holds no accuracy"),
+        ("updates.jsonl", without("nll"), " does not hold the held-out loss (nll) of update 0 and of update 3"),
+        ("updates.jsonl", lambda lines: lines[1:], " does not hold the held-out loss (nll) of update 0 and"),
+        ("updates.jsonl", lambda lines: [*lines[:-2], lines[-1]], " does not hold the held-out loss (nll) of update 0"),
+        ("updates.jsonl", lambda lines: [*lines, 5], " holds a line 7 that is no object of numbers"),
+        ("updates.jsonl", lambda lines: [{"update": 0, "nll": None}, *lines[1:]], " holds a line 1 that is no object"),
+        ("updates.jsonl", without("weighted"), " holds weighted of 0 updates, weighted_visual of 3, not both of 3"),
+        (
+            "updates.jsonl",
+            lambda lines: [*lines[:1], *without("visual_tokens")(lines[1:2]), *lines[2:]],
+            " holds tokens of 3 updates, visual_tokens of 2, not both of 3",
+        ),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(tmp_path, capsys, name, change, says):
+    path = write_study(tmp_path)
+    changed(path, name, change)
+    assert report(path, output=tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"verl-vaopd report: {path / name}") and says in said and said.count("\n") == 1
+    assert f"remove {path}, and call recipes/dilution_study.sh again" in said and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("gains", [[], [[1e-4, 0.5]]])
+def test_rates_that_were_tried_hold_the_rate_of_the_run(tmp_path, capsys, gains):
+    path = write_study(tmp_path)
+    (path / "own_rate.json").write_text(json.dumps({"gains": gains}))
+    assert report(path, output=tmp_path / "out") == 2
+    told = f"{path / 'own_rate.json'} is damaged (it lacks 2e-05, the rate of the run): remove it, and call recipes/"
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("last", ["nan", "inf"])
+def test_a_run_that_ended_with_no_number_is_left_out_by_name(tmp_path, capsys, last):
+    kept, lost = (write_study(tmp_path, seed=seed) for seed in (1, 2))
+    changed(lost, "updates.jsonl", lambda lines: [*lines[:-2], {"update": 3, "nll": float(last)}, lines[-1]])
+    assert report(kept, lost, output=tmp_path / "out") == 0
+    told = f"Left out: {lost} (Standard OPD, seed 2): its held-out loss went from 2 to {last} nats, which is no gain."
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert table.splitlines()[2].split(" | ")[2:4] == ["1", "0.500"] and told in table
+    assert told in capsys.readouterr().out and told in (tmp_path / "out" / "report.html").read_text()
+    assert report(lost, output=tmp_path / "none") == 2
+    assert f"no run is left. {told}" in capsys.readouterr().err and not (tmp_path / "none").exists()

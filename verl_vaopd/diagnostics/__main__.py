@@ -17,6 +17,7 @@ from verl_vaopd.diagnostics import (
     heavy_tail,
     masking,
     own_rates,
+    study_runs,
     va_trajectory,
 )
 from verl_vaopd.diagnostics.drawing import STYLE
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         check_output(arguments.output)
-        if dilution.is_study(arguments.runs):
+        if study_runs.is_study(arguments.runs):
             return report_study(arguments.runs, arguments.output)
         runs = [read_run(path) for path in arguments.runs]
         groups, lengths = without_stopped(group_runs(runs))
@@ -94,16 +95,18 @@ def report_study(paths: Sequence[Path], output: Path) -> int:
     Raises:
         ValueError: a run that has not ended or is damaged, or runs that do not go together.
     """
-    runs = [dilution.read_study(path) for path in paths]
+    runs = [study_runs.read_study(path) for path in paths]
     dilution.check_together(runs)
+    runs, lost = study_runs.without_lost(runs)
     intro = f"{len(runs)} runs on the diluted tiny task; a gain is the fall of the loss of a visual token."
     figures = (dilution.Gain, dilution.Shares, *([own_rates] if any(run.tried for run in runs) else []))
     runs = dilution.with_own_rates(runs)
     drawn, notes = draw_all(figures, runs, output)
     table = dilution.rows(runs)
-    (output / "table.md").write_text(markdown(table, dilution.HEAD))
-    (output / "report.html").write_text(page(intro, table, drawn, [], notes, dilution.HEAD))
-    print(f"\n{markdown(table, dilution.HEAD)}\npage: {output / 'report.html'}")
+    text = markdown(table, dilution.HEAD) + "".join(f"\n{note}\n" for note in lost)
+    (output / "table.md").write_text(text)
+    (output / "report.html").write_text(page(intro, table, drawn, [], lost + notes, dilution.HEAD))
+    print(f"\n{text}\npage: {output / 'report.html'}")
     return 0
 
 

@@ -4,8 +4,6 @@ A gain is the fall of the held-out negative log-likelihood of a visual token (te
 arm does not have, as one that learns from rewards has no KL, is left out of its row and of the figures.
 """
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,9 +12,7 @@ import numpy as np
 from verl_vaopd.diagnostics.drawing import panels, per_cent
 from verl_vaopd.diagnostics.runs import MissingRuns
 from verl_vaopd.diagnostics.statistics import interval, paired
-from verl_vaopd.runlog.json_lines import read_json_lines
 
-SETTINGS, UPDATES, DONE, CHOSEN = "study.json", "updates.jsonl", "summary.json", "own_rate.json"
 BASELINE, ORACLE = "Standard OPD", "oracle"
 HEAD = (
     "trained, rate, words",
@@ -32,22 +28,8 @@ HEAD = (
     "KL of another token, nats, first to last",
 )
 TRAINED = {"frozen": "vision frozen", "all": "all trained", "lora": "adapters of rank 8"}
-COLOURS = (
-    "#0072B2",
-    "#000000",
-    "#D55E00",
-    "#CC79A7",
-    "#E69F00",
-    "#009E73",
-    "#882255",
-    "#56B4E9",
-    "#8C6D31",
-    "#595959",
-    "#44AA99",
-    "#999933",
-    "#117733",
-    "#AA4499",
-)
+COLOURS = "#0072B2 #000000 #D55E00 #CC79A7 #E69F00 #009E73 #882255".split()
+COLOURS += "#56B4E9 #8C6D31 #595959 #44AA99 #999933 #117733 #AA4499".split()
 
 
 @dataclass
@@ -106,55 +88,6 @@ class StudyRun:
         """Of two sums, over all updates; NaN where one is not in the log, or nothing is the whole."""
         parts, total = self.column(part), sum(self.column(whole))
         return sum(parts) / total if parts and total else float("nan")
-
-
-def is_study(paths: Sequence[Path]) -> bool:
-    """Whether these are runs of the study.
-
-    Raises:
-        ValueError: some are, and some are not.
-    """
-    of_study = [(path / SETTINGS).exists() for path in paths]
-    if any(of_study) and not all(of_study):
-        one, other = paths[of_study.index(True)], paths[of_study.index(False)]
-        raise ValueError(f"{one} is of the dilution study, {other} is not: give runs of the study alone")
-    return all(of_study)
-
-
-def read_study(path: Path) -> StudyRun:
-    """Raises:
-    ValueError: a run that has not ended, or one that lacks what an ended run has.
-    """
-    if not (path / DONE).exists():
-        raise ValueError(f"{path} is of a run that has not ended: call recipes/dilution_study.sh again, it goes on")
-    again = f"remove {path}, and call recipes/dilution_study.sh again"
-    try:
-        settings = json.loads((path / SETTINGS).read_text())
-    except ValueError as error:
-        raise ValueError(f"{path / SETTINGS} is damaged ({error}): {again}") from error
-    if (regime := settings["cell"]["regime"]) not in TRAINED:
-        raise ValueError(f"{path / SETTINGS} says regime {regime!r}; this version knows {', '.join(TRAINED)}: {again}")
-    if not (path / UPDATES).exists():
-        raise ValueError(f"{path} holds no {UPDATES}: {again}")
-    run = StudyRun(path, settings, read_json_lines(path / UPDATES), read_tried(path / CHOSEN))
-    updates = len(run.column("tokens"))
-    if not updates or updates != settings["updates"]:
-        raise ValueError(f"{path / UPDATES} holds {updates} updates of {settings['updates']}: {again}")
-    return run
-
-
-def read_tried(path: Path) -> dict[float, float]:
-    """Rate -> gain on the figures that chose the run's rate; nothing where it was not chosen.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    try:
-        return (
-            {float(rate): float(gain) for rate, gain in json.loads(path.read_text())["gains"]} if path.exists() else {}
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): remove it, and call recipes/dilution_study.sh again") from error
 
 
 def with_own_rates(runs: list[StudyRun]) -> list[StudyRun]:
