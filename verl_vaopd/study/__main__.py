@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from verl_vaopd.platform.child import die_with_parent
+from verl_vaopd.runlog.study_log import DONE
 from verl_vaopd.runlog.time_left import duration
 from verl_vaopd.study.arms import ARMS, OWN, Run
-from verl_vaopd.study.options import DONE, check_done, check_models, read_options
+from verl_vaopd.study.options import check_done, check_models, read_options
 from verl_vaopd.study.rates import at_its_own_rate, mark, trials
 
 

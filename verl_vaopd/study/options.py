@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+from verl_vaopd.runlog.study_log import DONE, SETTINGS
 from verl_vaopd.study.arms import ARMS, OWN, REGIMES, Cell, Run, is_named
 from verl_vaopd.tiny.cache import read_manifest
 from verl_vaopd.tiny.tasks import TASKS
 
-SETTINGS, UPDATES, DONE, CHOSEN = "study.json", "updates.jsonl", "summary.json", "own_rate.json"
 WEIGHTS = ("student/model.safetensors", "teacher/model.safetensors")
 CELLS = ("frozen-2e-5-160", "frozen-2e-5-0", "frozen-2e-5-40")
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from verl_vaopd.runlog.json_lines import read_json_lines
+from verl_vaopd.runlog.study_log import CHOSEN, DONE, UPDATES
 from verl_vaopd.study.arms import Run
-from verl_vaopd.study.options import CHOSEN, DONE, UPDATES
 
 FIGURES, SEED = "test", 101
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from transformers import AutoProcessor
 
+from verl_vaopd.runlog.study_log import DONE, SETTINGS, UPDATES
 from verl_vaopd.study.arms import ARMS, REGIMES, ROOM, Run
 from verl_vaopd.study.engines import Pair, build_student, build_teacher, one_rank
 from verl_vaopd.study.figures import HeldOut, Training, labels_of, misread_tokens
-from verl_vaopd.study.options import DONE, SETTINGS, UPDATES, digest
+from verl_vaopd.study.options import digest
 from verl_vaopd.study.sampling import Sampler
 from verl_vaopd.tiny.accuracy import accuracy
 from verl_vaopd.tiny.dilution.conversations import Conversations
