@@ -228,9 +228,11 @@ def test_rollouts_are_logged_token_by_token(self_distilled):
 RECIPE_STEPS = 24
 
 
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
+@pytest.fixture(scope="module", params=["sync", pytest.param("colocate_async", marks=pytest.mark.long)])
+def recipe(request, tmp_path_factory):
     """``bash recipes/vaopd_tiny_cpu.sh`` as the README gives it, to a third; models and data are made if missing.
+
+    Under ``--long`` once more with partial rollouts.
 
     As in a Slurm job: nothing but PATH, a TMPDIR under which no socket of Ray's would fit; a folder with an odd name.
     (test_cluster.py stops it and goes on.)
@@ -249,7 +251,9 @@ def recipe(tmp_path_factory):
     assert len(str(temporary)) >= 60
     bare = ["env", "-i", *(f"{name}={value}" for name, value in variables.items())]
     before = stack_processes()
-    result = run(*bare, "bash", "recipes/vaopd_tiny_cpu.sh", f"trainer.total_training_steps={RECIPE_STEPS}")
+    settings = [f"trainer.total_training_steps={RECIPE_STEPS}"]
+    settings += [f"trainer.v1.trainer_mode={request.param}"] * (request.param != "sync")
+    result = run(*bare, "bash", "recipes/vaopd_tiny_cpu.sh", *settings)
     return {"folder": Path(variables["RUN_DIR"]), "result": result, "left": stack_processes() - before}
 
 
