@@ -3,8 +3,8 @@
     python -m benchmarks.trainer_modes --tiny FOLDER [--steps N] [--save FILE]
 
 FOLDER is what `verl-vaopd tiny` made. Runs differ in ``trainer.v1.trainer_mode``, in how many batches of prompts are
-ahead (``num_warmup_batches``) and in the bound on staleness (``max_off_policy_threshold``). Validations and saves are
-left out; the steps that fill and drain the queue are not counted. Beside the page a picture, FILE with .png.
+ahead (``num_warmup_batches``) and in the bound on a prompt's steps (``max_off_policy_threshold``). Validations and
+saves are left out; the steps that fill and drain the queue are not counted. Beside the page a picture, FILE with .png.
 """
 
 import argparse
