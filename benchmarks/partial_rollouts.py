@@ -164,6 +164,12 @@ def report(cases: dict[str, Case], told: dict[str, dict[Mode, Forecast]], pictur
         "Staleness: updates of the weights between a token and the step that learns from it. Prefilled again, thrown "
         "away: tokens a step. No bound: `max_off_policy_threshold=null`."
     )
+    yield ""
+    yield (
+        "The step of [roofline.md](roofline.md) is longer than that of `sync`: it always waits for an answer of the "
+        "longest length, which here not every batch has. That of `verl-vaopd plan` is shorter where a recipe keeps the "
+        "teacher's weights on the GPUs: here they wait in host memory, and the way there and back is part of the step."
+    )
     if picture:
         yield ""
         yield f"![Where a step's time goes]({picture})"

@@ -122,6 +122,12 @@ def report(workload: Workload, gpus: int) -> Iterator[str]:
         f"{workload.response_mean:g} tokens on average and {workload.response_longest} at most; {gpus} GPUs."
     )
     yield ""
+    yield (
+        f"Every step here waits for an answer of {workload.response_longest} tokens. Where lengths are drawn, the "
+        "longest of a step is often shorter, and so is the step: [partial_rollouts.md](partial_rollouts.md) has such "
+        "steps, in `sync` and with partial rollouts."
+    )
+    yield ""
     yield from summary(steps)
     if comparable(steps[PAPER_RUN]):
         yield ""

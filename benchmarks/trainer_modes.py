@@ -3,8 +3,8 @@
     python -m benchmarks.trainer_modes --tiny FOLDER [--steps N] [--save FILE]
 
 FOLDER is what `verl-vaopd tiny` made. Runs differ in ``trainer.v1.trainer_mode``, in how many batches of prompts are
-ahead (``num_warmup_batches``) and in the bound on staleness (``max_off_policy_threshold``). Validations and saves are
-left out; the steps that fill and drain the queue are not counted. Beside the page a picture, FILE with .png.
+ahead (``num_warmup_batches``) and in the bound on a prompt's steps (``max_off_policy_threshold``). Validations and
+saves are left out; the steps that fill and drain the queue are not counted. Beside the page a picture, FILE with .png.
 """
 
 import argparse
@@ -69,10 +69,15 @@ def run(folder: Path, name: str, overrides: list[str], args) -> list[dict]:
 
 
 def means(steps: list[dict]) -> dict[str, float]:
-    """Over the steps: their time would say little by its median, since what one step leaves the next one finds."""
-    names = ["time/step", *(f"time/{name}" for name in PHASES), "tokens_per_s", "response_length/mean"]
+    """Over the steps: their time would say little by its median, since what one step leaves the next one finds.
+
+    ``tokens_per_s`` is all tokens over all seconds: the mean of the steps' own is more where steps are uneven.
+    """
+    names = ["time/step", *(f"time/{name}" for name in PHASES), "response_length/mean"]
     more = [name for name in ("staleness/mean", "staleness/tokens") if name in steps[0]]
-    return {name: statistics.mean(step[name] for step in steps) for name in [*names, *more]}
+    found = {name: statistics.mean(step[name] for step in steps) for name in [*names, *more]}
+    tokens = sum(step["tokens_per_s"] * step["time/step"] for step in steps)
+    return found | {"tokens_per_s": tokens / sum(step["time/step"] for step in steps)}
 
 
 def draw(results: dict[str, dict[str, float]], path: Path) -> None:

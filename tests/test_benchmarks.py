@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import fused_loss, grading, measure
+from benchmarks import fused_loss, grading, measure, trainer_modes
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +86,17 @@ def test_both_codes_grade_the_same_mix(monkeypatch, capsys, tmp_path):
     assert this[0] == "this" and float(this[1]) > 1 and 30 < float(this[3].rstrip("%")) < 80
     assert other[:2] == [tmp_path.name, "it has no verl_vaopd"]
     assert [case["hanging"] for case in asked] == [True, False]  # code without limits would not come back
+
+
+def test_tokens_a_second_are_all_tokens_over_all_seconds():
+    def step(seconds):
+        """Of 300 tokens."""
+        phases = {f"time/{name}": 0.1 for name in trainer_modes.PHASES}
+        return {"time/step": seconds, "tokens_per_s": 300 / seconds, "response_length/mean": 10, **phases}
+
+    found = trainer_modes.means([step(1), step(3)])
+    # 600 tokens in 4 s; the mean of 300 and 100 a second would be 200
+    assert (found["time/step"], found["tokens_per_s"]) == (2, 150)
 
 
 def test_half_of_the_mix_is_right_and_every_kind_is_there():

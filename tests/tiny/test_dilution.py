@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from verl_vaopd.data.synthetic_geometry import make_row
 from verl_vaopd.methods import Step, Views, method_names, method_of
@@ -18,6 +19,7 @@ from verl_vaopd.tiny.dilution.truth import visual_tokens
 from verl_vaopd.tiny.dilution.words import LENGTHS, PHRASE, VOCABULARY, WORDS, styles
 from verl_vaopd.tiny.processor import make_processor
 from verl_vaopd.tiny.tasks import TASKS
+from verl_vaopd.tiny.tokenizer import make_tokenizer
 
 ORACLE = "pkg://verl_vaopd.tiny.dilution.oracle:Oracle"
 
@@ -114,3 +116,17 @@ def test_the_oracle_is_reached_from_its_task_alone(talk):
     views = Views(torch.randn(4, 8), torch.zeros(4, dtype=torch.long), torch.randn(64, 8), 2, slice(None), 50, None)
     with pytest.raises(ValueError, match="--task dilution"):
         oracle().score(views)
+
+
+def test_the_oracle_refuses_other_models_before_anything_starts(tmp_path):
+    def refused(student):
+        trainer, model = {"v1": {"trainer_mode": "sync"}}, {"path": str(student)}
+        config = OmegaConf.create({"trainer": trainer, "actor_rollout_ref": {"model": model}})
+        return [(name, wanted) for wrong, name, _, wanted in oracle().refusals(config) if wrong]
+
+    for name, words in (("task", VOCABULARY), ("figures", ()), ("as_many", VOCABULARY[::-1])):
+        make_tokenizer(words).save_pretrained(tmp_path / name)
+    assert refused(tmp_path / "task") == refused(tmp_path / "not here yet") == []
+    for other in ("figures", "as_many"):
+        ((name, wanted),) = refused(tmp_path / other)
+        assert name == "actor_rollout_ref.model.path" and "--task dilution" in wanted

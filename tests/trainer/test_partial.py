@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 from tensordict import NonTensorStack, TensorDict
+from verl.trainer.ppo.v1.replay_buffer import ReplayBufferAsync
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 from verl_vaopd.trainer import partial
@@ -42,6 +43,44 @@ def test_no_prompt_is_begun_that_no_step_is_left_for(step, on_their_way, begun, 
     trainer = trainer_at(step, 10, prompts(on_their_way) | rows, monkeypatch)
     trainer.prepare_step()
     assert trainer.begun == begun
+
+
+@pytest.mark.parametrize(
+    ("ahead", "bound", "oldest"),
+    [(0, 4, 0), (1, 1, 1), (4, 1, 4), (1, 2, 1), (3, 2, 3), (1, 4, 3), (2, 4, 4), (4, 4, 6)],
+)
+def test_how_old_a_token_can_be(ahead, bound, oldest, monkeypatch):
+    """The first prompts end as late as verl's queue lets them, all others at once. A prompt that is taken N steps after
+    the step that began it has tokens that are N updates old. T - 2 + W, for T = 1 W: docs/partial_rollouts.md."""
+    steps, held, ages = 12, {}, []
+    trainer = trainer_at(1, steps, held, monkeypatch)
+    settings = OmegaConf.create({})
+    queue = ReplayBufferAsync("colocate_async", settings, bound, "wait", settings, 0.0, lambda number: None)
+
+    def begin(self, number):
+        status = "running" if self.global_steps == 1 else "finished"
+        for _ in range(number):
+            held[f"{len(ages) + len(held):06d}"] = {
+                "is_prompt": True,
+                "status": status,
+                "global_steps": self.global_steps,
+            }
+
+    def one_more_ends(partition, last):
+        next(tag for tag in held.values() if tag["status"] == "running")["status"] = "finished"
+        return last
+
+    def take(keys, partition_id):
+        ages.extend(trainer.global_steps - held.pop(key)["global_steps"] for key in keys)
+
+    monkeypatch.setattr(PPOTrainer, "_add_prompts_to_generate", begin)
+    monkeypatch.setattr(partial.tq, "kv_clear", take)
+    monkeypatch.setattr(queue, "_wait_for_next_poll", one_more_ends)
+    trainer._add_prompts_to_generate(4 * ahead)
+    for trainer.global_steps in range(1, steps + 1):
+        trainer.prepare_step()
+        queue.sample(trainer.global_steps, "train", 4)
+    assert max(ages) == oldest and len(ages) == 4 * steps and not held
 
 
 def test_prompts_of_a_step_have_ids_of_their_own(monkeypatch):

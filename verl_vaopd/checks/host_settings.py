@@ -209,7 +209,7 @@ def _trainer(config) -> Iterator[Refusal]:
     name = "trainer.v1.colocate_async.num_warmup_batches"
     yield not is_whole(ahead) or ahead < 0, name, ahead, "a whole number of batches, 0 or more"
     name = "trainer.v1.sampler.max_off_policy_threshold"
-    wanted = "a whole number of updates, 1 or more, or null: no bound"
+    wanted = "a whole number of steps, 1 or more, or null: no bound"
     yield bound is not None and not (is_whole(bound) and bound > 0), name, bound, wanted
     strategy = v1.sampler.max_off_policy_strategy
     name = "trainer.v1.sampler.max_off_policy_strategy"

@@ -48,7 +48,7 @@ def label_of(config: dict) -> tuple[str, str]:
 
 
 def partial_rollouts(config: dict) -> str:
-    """What ``trainer_mode=colocate_async`` adds to a name: batches ahead and the bound on staleness."""
+    """What ``trainer_mode=colocate_async`` adds to a name: batches ahead and the bound on a prompt's steps."""
     host = config["trainer"]["v1"]
     if host["trainer_mode"] == "sync":
         return ""

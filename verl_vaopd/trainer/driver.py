@@ -26,7 +26,7 @@ from verl_vaopd.settings.config import VAOPDConfig
 from verl_vaopd.settings.resumed import write_kept_settings
 from verl_vaopd.trainer import checkpoints
 from verl_vaopd.trainer.alarms import StepAlarms
-from verl_vaopd.trainer.partial import PartialRollouts
+from verl_vaopd.trainer.partial import PartialRollouts, prompts_on_their_way
 from verl_vaopd.trainer.profiling import Profiling, nsight_settings
 from verl_vaopd.trainer.step import TrainingStep
 from verl_vaopd.trainer.tracking import start_trackers
@@ -179,7 +179,7 @@ class Driver(Validation, Profiling, TrainingStep):
             super()._save_checkpoint()
             written = checkpoints.aside(folder, self.global_steps)
             write_models(written, **models_of(self.config, self.method))
-            write_kept_settings(written, self.config)
+            write_kept_settings(written, self.config, len(prompts_on_their_way()))
             self.run_log.save_to(written, self._record)
         except (OSError, ray.exceptions.RayTaskError) as error:
             reason = getattr(error, "cause", error)

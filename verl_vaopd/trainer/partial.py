@@ -35,7 +35,7 @@ class PartialRollouts:
     def _add_prompts_to_generate(self, num_prompts: int) -> int:
         """As many as the steps to come can use, beside those on their way."""
         steps = self.planned_steps - self.global_steps + 1
-        wanted = steps * self.config.data.train_batch_size - len(_prompts())
+        wanted = steps * self.config.data.train_batch_size - len(prompts_on_their_way())
         number = min(num_prompts, wanted)
         return super()._add_prompts_to_generate(number) if number > 0 else 0
 
@@ -75,14 +75,14 @@ class PartialRollouts:
     def _load_checkpoint(self):
         """After the host's, which restores what was in TransferQueue: drop the rollouts of the step that was saved."""
         super()._load_checkpoint()
-        prompts = _prompts()
+        prompts = prompts_on_their_way()
         held = {TRAIN: [], VIEWS: [], **tq.kv_list()}
         if trained := [key for key in held[TRAIN] if uid_of(key) not in prompts]:
             tq.kv_clear(keys=trained, partition_id=TRAIN)
         clear_views([uid for uid in held[VIEWS] if uid not in prompts])
 
 
-def _prompts() -> set[str]:
+def prompts_on_their_way() -> set[str]:
     """Ids of the prompts whose rollouts are on their way, or there and not yet trained on."""
     rows = tq.kv_list(TRAIN).get(TRAIN, {})
     return {key for key, tag in rows.items() if tag.get("is_prompt", False)}

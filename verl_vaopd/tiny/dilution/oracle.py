@@ -4,7 +4,9 @@ vaopd.method=pkg://verl_vaopd.tiny.dilution.oracle:Oracle
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from verl_vaopd.methods import Step, Views
@@ -42,3 +44,13 @@ class Oracle(VAOPD):
         yield from super().refusals(config)
         groups = self.settings.token_grouping
         yield not groups, "vaopd.token_grouping", groups, "true: the oracle is a rule for groups"
+        student = config.actor_rollout_ref.model.path  # the teacher's tokenizer must be the same, whatever the method
+        wanted = "a model of `verl-vaopd tiny --task dilution`: the oracle knows the answers of no other task"
+        yield _has_another_tokenizer(Path(student)), "actor_rollout_ref.model.path", student, wanted
+
+
+def _has_another_tokenizer(folder: Path) -> bool:
+    """Than the task's; False of a folder that is not here yet."""
+    if not (file := folder / "tokenizer.json").is_file():
+        return False
+    return Tokenizer.from_file(str(file)).get_vocab() != tokenizer().get_vocab()
