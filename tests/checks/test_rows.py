@@ -106,7 +106,13 @@ BAD = {
     **{
         f"truth_{number}": (truth_is(truth), f"reward_model.ground_truth: is {words}")
         for number, (truth, words) in enumerate(
-            [(None, "empty"), ("", "empty"), ("\u200b", "str "), (".", "'.', which no"), (r"\boxed{}", ".*which no")]
+            [
+                (None, "empty"),
+                ("", "empty"),
+                ("\u200b", ".*, in which nothing shows"),
+                (".", "'.', which no"),
+                (r"\boxed{}", ".*which no"),
+            ]
         )
     },
     "answer_last": (

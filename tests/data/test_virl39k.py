@@ -232,7 +232,7 @@ OTHER_TYPES = {
     "question": ({"question": [5]}, "question: is int 5, it must be text"),
     "chat": ({"question": [[{"role": "user", "content": "<image>q"}]]}, "question: is list [{'role'"),
     "qid": ({"qid": [0.5]}, "qid: is float 0.5, it must be text or an integer"),
-    "invisible": ({"answer": ["\\boxed{\u200b}"]}, r"answer: is str '\u200b'"),
+    "invisible": ({"answer": ["\\boxed{\u200b}"]}, r"answer: is '\u200b', in which nothing shows"),
 }
 
 

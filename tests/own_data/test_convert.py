@@ -113,7 +113,7 @@ BAD = {
     "answer": (line(1, a=["x"]), "a: is list ['x']"),
     "answer ": (b'{"id": 1, "q": "x", "a": 1e400}', "a: is a number beyond what 64 bits hold, or infinite"),
     "answer  ": (b'{"id": 1, "q": "x", "a": -Infinity}', "a: is a number beyond what 64 bits hold, or infinite"),
-    "empty_answer ": (line(1, a=" \u200b "), r"a: is str ' \u200b '"),
+    "empty_answer ": (line(1, a=" \u200b "), r"a: is ' \u200b ', in which nothing shows"),
     "missing_image": (line(1, image="pics/none.png"), "pics/none.png cannot be read"),
     "unreadable_image": (line(1, image="a.jsonl"), "image: not a readable image"),
     "outside_root": (line(1, image="../x.png"), "leads out of"),

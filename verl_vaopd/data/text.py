@@ -52,7 +52,8 @@ def check_question(question: str | None, images: int, name: str) -> None:
 def check_answer(answer: str | None, name: str) -> None:
     """Raises RowError: no text, or none that shows."""
     if _is_blank(answer):
-        raise RowError(name, "empty_answer", f"is {shown(answer)}" if answer and answer.strip() else "is empty", MEND)
+        seen = f"is {answer[:60]!r}, in which nothing shows" if answer and answer.strip() else "is empty"
+        raise RowError(name, "empty_answer", seen, MEND)
 
 
 def check_truth(answer: str | None, name: str) -> None:
