@@ -25,12 +25,8 @@ def load(folder: Path) -> tuple[dict, dict[str, list]]:
     from verl_vaopd.evaluation.benchmarks import BENCHMARKS
     from verl_vaopd.evaluation.results import QUESTIONS, RESULTS
 
-    for name in (RESULTS, QUESTIONS):
-        if not (folder / name).is_file():
-            raise EvaluationError(f"{folder} has no {name}: give the --output of a finished verl-vaopd evaluate")
-    results = _results(folder / RESULTS)
+    results, lines = _results(folder / RESULTS), _lines(folder / QUESTIONS)
     manifest, passes = results["manifest"], results["manifest"]["passes"]
-    lines = _lines(folder / QUESTIONS)
     parts = {}
     for name, record in results["benchmarks"].items():
         if "score" in record:
@@ -45,9 +41,15 @@ def load(folder: Path) -> tuple[dict, dict[str, list]]:
     return manifest, parts
 
 
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise EvaluationError(f"{path.parent} has no {path.name}: give the --output of a finished verl-vaopd evaluate")
+    return path
+
+
 def _results(path: Path) -> dict:
     try:
-        results = json.loads(path.read_bytes())
+        results = json.loads(_file(path).read_bytes().decode())
     except (ValueError, RecursionError) as error:
         raise EvaluationError(f"{path} is no JSON ({error}): {AGAIN}") from error
     results = results if isinstance(results, dict) else {}
@@ -65,7 +67,7 @@ def _lines(path: Path) -> dict[str, list[dict]]:
     """Benchmark -> verdicts."""
     lines: dict[str, list[dict]] = {}
     try:
-        records = read_json_lines(path)
+        records = read_json_lines(_file(path))
     except ValueError as error:
         raise EvaluationError(str(error)) from error
     for number, record in enumerate(records, start=1):

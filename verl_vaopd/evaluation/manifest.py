@@ -41,7 +41,7 @@ def continue_run(folder: Path, run: dict) -> dict:
     """
     path = folder / FILE
     try:
-        known = json.loads(path.read_bytes()) if path.exists() else {"questions": {}}
+        known = json.loads(path.read_bytes().decode()) if path.exists() else {"questions": {}}
     except (ValueError, RecursionError) as error:
         raise EvaluationError(f"{path} is no JSON ({error}): mend it, or give another --output") from error
     if not isinstance(known, dict) or not isinstance(known.get("questions"), dict):
