@@ -10,7 +10,7 @@ from verl_vaopd.data.conversion import Conversion
 from verl_vaopd.data.images import UNREADABLE, check_image, pixel_digest
 from verl_vaopd.data.rows import verl_row
 from verl_vaopd.data.sources import Source
-from verl_vaopd.data.text import bare_question, cell, check_answer, check_question, check_truth
+from verl_vaopd.data.text import bare_question, cell, check_question, check_truth
 from verl_vaopd.data.upstream import read_rows, rows_in
 from verl_vaopd.grading.boxed import unboxed
 
@@ -38,8 +38,7 @@ def rows_of(source: Source, archive: ImageArchive, conversion: Conversion) -> It
             question, answer = (cell(values[name], name, str) for name in ("question", "answer"))
             names = cell(values["image"], "image", list) or []
             check_question(question, len(names), "question")
-            check_answer(answer, "answer")
-            truth = unboxed(answer)
+            truth = unboxed(answer or "")
             check_truth(answer if truth is None else truth, "answer")
             images = []
             for number, name in enumerate(names):
