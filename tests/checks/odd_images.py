@@ -92,6 +92,7 @@ ODD_IMAGES = {
 
 NOT_RGB = {
     "floating_point": encoded(Image.fromarray(np.ones((8, 8), np.float32)), "TIFF"),
+    "lab": encoded(Image.new("LAB", (8, 8), (112, 192, 175)), "TIFF"),
     "thirty_two_bits": encoded(Image.fromarray(np.full((8, 8), 70_000, np.int32)), "TIFF"),
     "no_pixels": b"GIF89a" + struct.pack("<HHBBB", 0, 0, 0, 0, 0) + b";",
 }

@@ -13,6 +13,7 @@ from tests.checks.odd_images import ODD_IMAGES
 from tests.data.upstream import png_that_claims
 from verl_vaopd.algorithm import pixelate
 from verl_vaopd.checks import rows as row_checks
+from verl_vaopd.checks.host_values import graded_by_rule
 from verl_vaopd.checks.rows import ROWS_ENCODED, RowCheck, check_rows, image_limit
 from verl_vaopd.data.image_column import check_images
 from verl_vaopd.data.rows import SCHEMA
@@ -68,6 +69,10 @@ def first_image(data):
     return lambda row: row["images"][0].update(bytes=data)
 
 
+def truth_is(truth):
+    return lambda row: row["reward_model"].update(ground_truth=truth)
+
+
 def test_good_rows_pass(processor, tmp_path):
     rows = [make_row("train", i) for i in range(3)]
     rows[1].update(images=[], prompt=[{"role": "user", "content": "2 + 2?"}])  # text only
@@ -98,7 +103,63 @@ BAD = {
     "role": (lambda r: r["prompt"][0].update(role="oracle"), r"prompt\[0\]: has the role str 'oracle'"),
     "no_prompt": (lambda r: r.update(prompt=None), "prompt: is no list of messages but NoneType"),
     "no_truth": (lambda r: r.update(reward_model=None), "reward_model: is NoneType"),
+    **{
+        f"truth_{number}": (truth_is(truth), f"reward_model.ground_truth: is {words}")
+        for number, (truth, words) in enumerate(
+            [
+                (None, "empty"),
+                ("", "empty"),
+                ("\u200b", ".*, in which nothing shows"),
+                (".", "'.', which no"),
+                (r"\boxed{}", ".*which no"),
+            ]
+        )
+    },
+    "answer_last": (
+        lambda r: r["prompt"].append({"role": "assistant", "content": "4"}),
+        r"prompt\[1\]: is an answer, behind which none is given",
+    ),
+    "invisible": (says("<image>\u200b"), "prompt: has no text"),
+    "same_id": (
+        lambda r: r["extra_info"].update(id=make_row("train", 1)["extra_info"]["id"]),
+        "extra_info.id: '.*/1' is the id of an earlier row of this file",
+    ),
 }
+
+
+@pytest.mark.parametrize("truth", [float("nan"), float("inf"), -float("inf")])
+def test_a_truth_that_is_no_number_is_refused(processor, tmp_path, truth):
+    rows = [make_row("train", 0)]
+    truth_is(truth)(rows[0])
+    with pytest.raises(ValueError, match="empty_answer.*\n.*reward_model.ground_truth: is empty"):
+        checked(write(tmp_path, rows), processor)
+
+
+def test_another_reward_may_do_without_truths(processor, tmp_path):
+    rows = [make_row("train", i) for i in range(3)]
+    for row, truth in zip(rows, (None, "", "."), strict=True):
+        truth_is(truth)(row)
+    path = write(tmp_path, rows)
+    assert check_rows(path, "data.train_files", processor, DATA, pixelate, 2, "qwen3_vl", by_rule=False) == 3
+    rewards = [("pkg://verl_vaopd.data.reward", True), ("reward.py", False), (None, False)]
+    for path, by_rule in rewards:
+        reward = {"custom_reward_function": {"path": path, "name": "compute_score"}}
+        assert graded_by_rule(OmegaConf.create({"reward": reward})) is by_rule
+
+
+@pytest.mark.parametrize("info", [None, {}, {"id": None, "index": 3}, {"id": float("nan")}])
+def test_rows_need_no_id(processor, tmp_path, info):
+    rows = [{**make_row("train", i), "extra_info": info} for i in range(3)]
+    rows[1].update(images=[], prompt=[{"role": "user", "content": "2 + 2?"}])
+    for row in rows if info is None or info == {} else ():
+        del row["extra_info"]
+    assert checked(write(tmp_path, rows), processor) == 3
+
+
+def test_ids_are_of_a_file_and_data_source(processor, tmp_path):
+    rows = [make_row("train", 0), {**make_row("train", 0), "data_source": "other"}]
+    path = write(tmp_path, rows)
+    assert checked([path, path], processor) == 4  # a file that is named twice counts twice
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -259,7 +259,19 @@ def test_a_missing_column_is_named(tmp_path, source, capsys):
     assert "no column 'answer'" in capsys.readouterr().err
 
 
-def test_a_damaged_manifest_is_named(made, tmp_path, capsys):
-    (tmp_path / "out" / manifests.MANIFEST).write_text("{")
-    assert main(made) == 1
-    assert "manifest.json is not readable JSON" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "text, code, says",
+    [
+        ("{", 1, "manifest.json is not readable JSON"),
+        ("\0" * 9, 1, "manifest.json is not readable JSON"),
+        ("[" * 100_000, 1, "manifest.json is not readable JSON"),
+        ("[]", 1, "manifest.json holds no manifest but list []"),
+        ("null", 1, "manifest.json holds no manifest but NoneType"),
+        ("{}", 2, "holds other data (None, format None"),
+        ('{"dataset": "geometry3k", "format": 1}', 1, "manifest.json is damaged: it has no whole 'sources'"),
+    ],
+)
+def test_a_damaged_manifest_is_named(made, tmp_path, capsys, text, code, says):
+    (tmp_path / "out" / manifests.MANIFEST).write_text(text)
+    assert main(made) == code
+    assert says in capsys.readouterr().err

@@ -4,6 +4,8 @@ import json
 import random
 import re
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.data.upstream import contents, encoded, png_that_claims, problem, rows_in, write_geometry3k
@@ -95,7 +97,11 @@ BAD = {
     "empty_question": ({"problem": " <image>\n"}, "problem: has no text"),
     "empty_question ": ({"problem": None}, "problem: has no text"),
     "empty_answer": ({"answer": "  "}, "answer: is empty"),
+    "empty_question  ": ({"problem": "<image>\u200b\u2060 "}, "problem: has no text"),
     "empty_answer ": ({"answer": None}, "answer: is empty"),
+    "empty_answer  ": ({"answer": " \u200b "}, r"answer: is ' \u200b ', in which nothing shows"),
+    "empty_answer   ": ({"answer": "\u3164\x00"}, "in which nothing shows"),
+    "empty_answer    ": ({"answer": "."}, "answer: is '.', which no answer is the same as"),
     "duplicate_id": ({"id": "g1"}, "'g1' is the id of an earlier row"),
     "missing_id": ({"id": None}, "id: is empty"),
 }
@@ -142,3 +148,44 @@ def test_equal_ids_in_two_splits_are_no_duplicates(convert):
 def test_a_file_without_a_good_row_is_not_written(convert):
     code, output, printed = convert("--on-error", "skip", test=[problem(21, answer="")])
     assert code == 1 and "test has no good row" in printed and contents(output) == {}
+
+
+def test_why_a_file_has_no_good_row_is_told(convert):
+    _, _, printed = convert("--on-error", "skip", test=[problem(21, answer=""), problem(22, problem=None)])
+    assert "2 bad rows (empty_answer: 1, empty_question: 1)" in printed
+    assert "test-00000-of-00001.parquet, row 1 (id 'g22'), problem: has no text" in printed
+
+
+OTHER_TYPES = {
+    "bytes": ({"images": [[IMAGE]]}, "images[0]: is bytes b'\\x89PNG"),
+    "paths": ({"images": [["a.png"]]}, "images[0]: is str 'a.png', it must be a struct"),
+    "one struct": ({"images": [{"bytes": IMAGE}]}, "images: is dict {'bytes'"),
+    "base64": ({"images": [[{"bytes": "iVBOR"}]]}, "images[0].bytes: is str 'iVBOR', it must be bytes"),
+    "question of parts": ({"problem": [[{"type": "image"}]]}, "problem: is list [{'type'"),
+    "number": ({"answer": [5]}, "answer: is int 5, it must be text"),
+    "list": ({"answer": [["5"]]}, "answer: is list ['5'], it must be text"),
+    "id": ({"id": [["a"]]}, "id: is list ['a'], it must be text or an integer"),
+    "not UTF-8": ({"answer": pa.array([b"5\xff"]).view(pa.string())}, "answer: is not UTF-8 text"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_TYPES)
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_a_column_of_another_type_is_named(tmp_path, capsys, kind, on_error):
+    changes, says = OTHER_TYPES[kind]
+    columns = {"images": [[{"bytes": IMAGE}]], "problem": ["<image>x?"], "answer": ["5"], "id": ["a"]} | changes
+    source = write_geometry3k(tmp_path / "source")
+    pq.write_table(pa.table(columns), source / "data/train-00000-of-00001.parquet")
+    arguments = ["geometry3k", "--output", str(tmp_path / "out"), "--source", str(source), "--on-error", on_error]
+    assert main(arguments) == 1 and contents(tmp_path / "out") == {}
+    printed = capsys.readouterr().err
+    assert "train-00000-of-00001.parquet, row 0 (id " in printed and says in printed and "Mend:" in printed
+
+
+def test_ids_may_be_numbers_and_text_of_another_width(tmp_path):
+    source = write_geometry3k(tmp_path / "source")
+    columns = {"images": [[{"bytes": IMAGE}]], "problem": pa.array(["<image>x?"], pa.large_string()), "id": [5]}
+    columns["answer"] = pa.array(["5"]).dictionary_encode()
+    pq.write_table(pa.table(columns), source / "data/train-00000-of-00001.parquet")
+    assert main(["geometry3k", "--output", str(tmp_path / "out"), "--source", str(source)]) == 0
+    assert manifest_of(tmp_path / "out")["ids"]["train"] == ["5"]

@@ -4,6 +4,8 @@ import json
 import stat
 import zipfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.data.upstream import (
@@ -218,3 +220,40 @@ def test_missing_and_broken_files_are_named(convert, tmp_path, capsys):
     assert main(arguments) == 1
     assert "39Krelease.parquet is not a readable parquet file" in capsys.readouterr().err
     assert not (tmp_path / "o/manifest.json").exists()
+
+
+OTHER_TYPES = {
+    "bytes": ({"image": [[PICTURE]]}, "image[0]: is bytes b'\\x89PNG"),
+    "numbers": ({"image": [[5]]}, "image[0]: is int 5, it must be text"),
+    "structs": ({"image": [[{"path": "images/a.png"}]]}, "image[0]: is dict {'path'"),
+    "one path": ({"image": ["images/a.png"]}, "image: is str 'images/a.png', it must be a list"),
+    "answer": ({"answer": [5]}, "answer: is int 5, it must be text"),
+    "answers": ({"answer": [["5"]]}, "answer: is list ['5'], it must be text"),
+    "question": ({"question": [5]}, "question: is int 5, it must be text"),
+    "chat": ({"question": [[{"role": "user", "content": "<image>q"}]]}, "question: is list [{'role'"),
+    "qid": ({"qid": [0.5]}, "qid: is float 0.5, it must be text or an integer"),
+    "invisible": ({"answer": ["\\boxed{\u200b}"]}, r"answer: is '\u200b', in which nothing shows"),
+}
+
+
+def other_types(folder, changes) -> list[str]:
+    """The command for a source whose table has one row, of other columns."""
+    source = write_virl39k(folder / "source", [question(1)], {"images/a.png": PICTURE})
+    write_geometry3k(source / "geometry3k")
+    columns = {"question": ["<image>q"], "answer": ["5"], "qid": ["a"], "image": [["images/a.png"]]} | changes
+    pq.write_table(pa.table(columns), source / "39Krelease.parquet")
+    return ["virl39k", "--output", str(folder / "out"), "--source", str(source)]
+
+
+@pytest.mark.parametrize("kind", OTHER_TYPES)
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_a_column_of_another_type_is_named(tmp_path, capsys, kind, on_error):
+    changes, says = OTHER_TYPES[kind]
+    assert main([*other_types(tmp_path, changes), "--on-error", on_error]) == 1
+    printed = capsys.readouterr().err
+    assert contents(tmp_path / "out") == {} and "39Krelease.parquet, row 0 (id " in printed and says in printed
+
+
+def test_ids_may_be_numbers(tmp_path):
+    assert main(other_types(tmp_path, {"qid": [5]})) == 0
+    assert manifest_of(tmp_path / "out")["ids"]["train"] == ["5"]

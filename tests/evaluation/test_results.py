@@ -142,6 +142,42 @@ def test_compare_names_what_is_missing(tmp_path, capsys):
     assert "no results.json" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("file", "data", "words"),
+    [
+        (RESULTS, b"\0" * 20, "results.json is no JSON"),
+        (RESULTS, b"\xff", "results.json is no JSON"),
+        (RESULTS, b"{}", "results.json is not what verl-vaopd evaluate writes"),
+        (RESULTS, b"[]", "results.json is not what verl-vaopd evaluate writes"),
+        (RESULTS, b'{"manifest": {}, "benchmarks": {}}', "results.json is not what verl-vaopd evaluate writes"),
+        (QUESTIONS, None, "has no questions.jsonl"),
+        (QUESTIONS, b"\0" * 20, "questions.jsonl, line 1, is damaged"),
+        (QUESTIONS, b"[]\n", "questions.jsonl, line 1, holds no verdict"),
+        (QUESTIONS, b"", "questions.jsonl holds 0 verdicts on AI2D, not the 4 of 2 passes"),
+    ],
+)
+def test_compare_names_a_damaged_file(tmp_path, capsys, file, data, words):
+    first = write_evaluation(tmp_path / "a", [[1, 0], [1, 1]])
+    second = write_evaluation(tmp_path / "b", [[1, 0], [1, 1]])
+    if data is None:
+        (second / file).unlink()
+    else:
+        (second / file).write_bytes(data)
+    assert compare.main([str(first), str(second)]) == 1
+    said = capsys.readouterr().err
+    assert words in said and str(second) in said and ("verl-vaopd evaluate" in said or "mend the line" in said)
+
+
+@pytest.mark.parametrize("lines", [[0, 1, 2], [0, 1, 2, 0]])
+def test_compare_takes_no_part_of_the_verdicts(tmp_path, capsys, lines):
+    first = write_evaluation(tmp_path / "a", [[1, 0], [1, 1]])
+    second = write_evaluation(tmp_path / "b", [[1, 0], [1, 1]])
+    written = (second / QUESTIONS).read_bytes().splitlines(keepends=True)
+    (second / QUESTIONS).write_bytes(b"".join(written[each] for each in lines))
+    assert compare.main([str(first), str(second)]) == 1
+    assert f"holds {len(lines)} verdicts on AI2D" in capsys.readouterr().err
+
+
 def test_paper_base_figures():
     """Base Qwen3-VL-2B, Table 1: mathematical average 40.1, visual 64.3."""
     base = {kind: [each.base for each in BENCHMARKS.values() if each.average == kind] for kind in ("Math", "Visual")}

@@ -53,6 +53,12 @@ def test_no_such_checkpoint(tmp_path, capsys, monkeypatch):
 def test_a_folder_is_continued_only_with_the_same_answers(tmp_path):
     run = {"checkpoint": "c", "decoding": {"temperature": 1.0}, "questions": {"AI2D": {"prompts_sha256": "q"}}}
     continue_run(tmp_path, run)
+    whole = (tmp_path / "run.json").read_bytes()
+    for damaged, says in ((b"\0" * 9, "run.json is no JSON"), (b"[]", "run.json is not what verl-vaopd evaluate")):
+        (tmp_path / "run.json").write_bytes(damaged)
+        with pytest.raises(EvaluationError, match=says):
+            continue_run(tmp_path, run)
+    (tmp_path / "run.json").write_bytes(whole)
     more = continue_run(tmp_path, {**run, "questions": {"MMStar": {"prompts_sha256": "m"}}})
     assert set(more["questions"]) == {"AI2D", "MMStar"}
     for changed, words in (

@@ -111,6 +111,9 @@ BAD = {
     "empty_answer": (line(1, a=r"\boxed{}"), "a: is empty"),
     "not_text": (line(1, q=5), "q: is int 5, it must be text"),
     "answer": (line(1, a=["x"]), "a: is list ['x']"),
+    "answer ": (b'{"id": 1, "q": "x", "a": 1e400}', "a: is a number beyond what 64 bits hold, or infinite"),
+    "answer  ": (b'{"id": 1, "q": "x", "a": -Infinity}', "a: is a number beyond what 64 bits hold, or infinite"),
+    "empty_answer ": (line(1, a=" \u200b "), r"a: is ' \u200b ', in which nothing shows"),
     "missing_image": (line(1, image="pics/none.png"), "pics/none.png cannot be read"),
     "unreadable_image": (line(1, image="a.jsonl"), "image: not a readable image"),
     "outside_root": (line(1, image="../x.png"), "leads out of"),
@@ -156,6 +159,30 @@ def test_rows_are_lines_whether_or_not_some_are_empty(tmp_path):
         (0, {"q": 1}), (3, {"q": 2}),
     ]  # fmt: skip
     assert len(table) == 4
+
+
+@pytest.mark.parametrize(
+    "data, says",
+    [
+        (b'[{"q": "x", "a": "5"}]', "row 0 (id 'a/0'), line: holds no object but list"),
+        ('{"q": "\xe9", "a": "5"}'.encode("cp1252"), "row 0 (id 'a/0'), line: is not UTF-8 text"),
+        ('{"q": "x", "a": "5"}'.encode("utf-16"), "row 0 (id 'a/0'), line: is not UTF-8 text"),
+        (b'{"q": "x", "a": "5"}\r{"q": "x", "a": "5"}', "row 0 (id 'a/0'), line: is no JSON"),
+        (b'{"q": "x", "a": "5"}', "row 0 (id ''), id: is empty"),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--validation", 1)])
+def test_where_every_row_is_bad_the_reasons_are_told(convert, tmp_path, data, says, more):
+    (tmp_path / "a.jsonl").write_bytes(data)
+    code, printed = convert("--from", "a.jsonl", "--on-error", "skip", *more)
+    assert code == 1 and contents(tmp_path / "out") == {}
+    assert "1 bad rows (" in printed and says in printed and "Mend: " in printed
+
+
+def test_where_the_rows_with_images_are_bad_the_reasons_are_told(convert, tmp_path):
+    write_lines(tmp_path / "a.jsonl", [line(0, image=None), line(1, image="pics/none.png")])
+    code, printed = convert("--from", "a.jsonl", "--on-error", "skip")
+    assert code == 1 and "no row of a.jsonl has an image" in printed and "none.png cannot be read" in printed
 
 
 def test_no_image_in_any_row_is_a_wrong_map(convert, tmp_path):

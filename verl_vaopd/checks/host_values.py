@@ -140,6 +140,11 @@ HOST_VALUES = {
 }
 
 
+def graded_by_rule(config) -> bool:
+    """Is the reward that of ``data/reward.py``?"""
+    return config.reward.custom_reward_function.path == f"pkg://{compute_score.__module__}"
+
+
 def check_host_values(config) -> None:
     """Refuse impossible values: wrong types, NaN, infinities, and numbers out of range.
 
@@ -158,7 +163,7 @@ def check_host_values(config) -> None:
                 raise ValueError(f"{name}={value!r}: must be {wanted}")
     reward = config.reward.custom_reward_function
     kwargs = reward.get("reward_kwargs", {})
-    ours = reward.path == f"pkg://{compute_score.__module__}"  # another function has settings of its own
+    ours = graded_by_rule(config)  # another function has settings of its own
     if not isinstance(kwargs, Mapping) or (ours and kwargs.get("answer", "first_committed") not in list(ANSWERS)):
         raise ValueError(
             f"reward.custom_reward_function.reward_kwargs={kwargs}: its answer must be one of {', '.join(ANSWERS)}"

@@ -1,5 +1,6 @@
 """Is every row of the data fit to train on? Looked at before any worker exists, in processes of its own where many."""
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token
 from verl_vaopd.data.bad_rows import BadRow, RowError, report
 from verl_vaopd.data.dataset import VisionDataset, images_of
 from verl_vaopd.data.image_column import check_group, read_rows
-from verl_vaopd.data.text import PLACEHOLDER, check_question
+from verl_vaopd.data.text import PLACEHOLDER, check_question, check_truth, shown
 from verl_vaopd.rollout.image_views import budgeted, degraded_images, encode_views, rendered
 from verl_vaopd.rollout.prompt_tokens import PromptTokens
 
@@ -44,10 +45,12 @@ class RowCheck:
         processor: the student's; ``model_type``: as its config.json says.
         data_config: section ``data``.
         degrade: makes the degraded view; ``max_images``: images that vLLM takes for a prompt.
+        by_rule: whether ``data/reward.py`` compares answers with the truth; another reward may need none.
     """
 
-    def __init__(self, processor, data_config, degrade, max_images: int, model_type: str):
+    def __init__(self, processor, data_config, degrade, max_images: int, model_type: str, by_rule: bool = True):
         self.processor, self.data, self.degrade, self.max_images = processor, data_config, degrade, max_images
+        self.by_rule = by_rule
         added = processor.tokenizer.added_tokens_decoder.values()
         # The processor's own stand-in becomes an image token; PLACEHOLDER is a special token of LLaVA's, and counted.
         special = [token.content for token in added if token.special and token.content != PLACEHOLDER]
@@ -122,15 +125,15 @@ class RowCheck:
         """The chat as the template is given it, images without pixels."""
         name = self.data.prompt_key
         if not isinstance(prompt, list) or not prompt:
-            raise RowError(name, "prompt", f"is no list of messages but {_shown(prompt)}", MEND)
+            raise RowError(name, "prompt", f"is no list of messages but {shown(prompt)}", MEND)
         chat = []
         for place, message in enumerate(prompt):
             field = f"{name}[{place}]"
             if not isinstance(message, dict) or not isinstance(message.get("content"), str):
                 wanted = "is no message {role, content} with text as content but"
-                raise RowError(field, "prompt", f"{wanted} {_shown(message)}", MEND)
+                raise RowError(field, "prompt", f"{wanted} {shown(message)}", MEND)
             if message.get("role") not in ROLES:
-                raise RowError(field, "prompt", f"has the role {_shown(message.get('role'))}", f"one of {ROLES}")
+                raise RowError(field, "prompt", f"has the role {shown(message.get('role'))}", f"one of {ROLES}")
             text = message["content"]
             try:
                 text.encode()
@@ -144,6 +147,8 @@ class RowCheck:
             parts = [{"type": "image"} if p == PLACEHOLDER else {"type": "text", "text": p} for p in pieces if p]
             # As the host does: a chat without images keeps its strings.
             chat.append({**message, "content": parts if images else text})
+        if prompt[-1]["role"] == "assistant":
+            raise RowError(f"{name}[{len(prompt) - 1}]", "prompt", "is an answer, behind which none is given", MEND)
         said = [message["content"] for message in prompt]
         asked = "".join(message["content"] for message in prompt if message["role"] == "user")
         check_question("".join(said), images, name)
@@ -164,10 +169,13 @@ class RowCheck:
             ("extra_info", lambda value: value is None or isinstance(value, dict), "{id, index, ...} or null"),
         ):
             if not is_wanted(row.get(name)):
-                raise RowError(name, name, f"is {_shown(row.get(name))}", f"it must be {wanted}")
+                raise RowError(name, name, f"is {shown(row.get(name))}", f"it must be {wanted}")
         truth = row["reward_model"]["ground_truth"]
         if not isinstance(truth, str | int | float | None):
-            raise RowError("reward_model.ground_truth", "reward_model", f"is {_shown(truth)}", "it must be text")
+            raise RowError("reward_model.ground_truth", "reward_model", f"is {shown(truth)}", "it must be text")
+        if self.by_rule:
+            finite = truth is not None and truth not in (math.inf, -math.inf) and truth == truth
+            check_truth(str(truth) if finite else None, "reward_model.ground_truth")
 
     def _whole(self, chat: list[dict], rendered: str) -> None:
         """Refuse a chat of which the template leaves something out."""
@@ -190,37 +198,40 @@ def image_limit(config) -> int:
     return limits.get("image", VLLM_IMAGES)
 
 
-def check_rows(files, setting: str, processor, data_config, degrade, max_images: int, model_type: str) -> int:
+def check_rows(
+    files, setting: str, processor, data_config, degrade, max_images: int, model_type: str, by_rule: bool = True
+) -> int:
     """Check every row of ``files``; the first ones of each file are encoded under both views.
 
     Args:
         files: one parquet file or several; ``setting``: the setting that names them.
-        max_images: images that vLLM takes for a prompt; model_type: the student's.
+        max_images: images that vLLM takes for a prompt; model_type: the student's; by_rule: as of RowCheck.
     Returns:
         The number of rows.
     Raises:
         ValueError: names the setting, file, rows and fields, and what to mend.
     """
-    check = RowCheck(processor, data_config, degrade, max_images, model_type)
+    check = RowCheck(processor, data_config, degrade, max_images, model_type, by_rule)
     paths = paths_of(files, setting)
     tables = {path: _table(path, setting, data_config) for path in paths}
     try:
         pa.unify_schemas([table.schema_arrow.remove_metadata() for table in tables.values()])
     except pa.ArrowException as error:
         raise ValueError(f"{setting}: the files have different columns ({error}): write them alike") from error
-    total, done, shown = sum(table.metadata.num_rows for table in tables.values()), 0, time.monotonic()
+    total, done, told = sum(table.metadata.num_rows for table in tables.values()), 0, time.monotonic()
     bad: list[BadRow] = []
     for path, table in tables.items():
+        seen: set[tuple[str, str | None]] = set()
         try:
             for index, (row, images) in enumerate(_rows_and_images(path, table, data_config.image_key)):
                 try:
-                    _check_one(check, index, row, images)
+                    _check_one(check, index, row, images, seen)
                 except RowError as error:
                     bad.append(error.at(path, index, _id(row)))
                 done += 1
-                if time.monotonic() - shown >= PROGRESS_S:
+                if time.monotonic() - told >= PROGRESS_S:
                     print(f"{setting}: {done:,} of {total:,} rows checked, {len(bad):,} bad", flush=True)
-                    shown = time.monotonic()
+                    told = time.monotonic()
         except (OSError, pa.ArrowException) as error:
             raise ValueError(f"{setting}: {path} cannot be read to its end ({error}): write it again") from error
         except BrokenProcessPool as error:
@@ -229,26 +240,27 @@ def check_rows(files, setting: str, processor, data_config, degrade, max_images:
             ) from error
     if bad:
         raise ValueError(f"{setting}: {report(bad, f'bad rows of {total:,}')}")
-    return total
+    return sum(tables[path].metadata.num_rows for path in paths)  # a file that is named twice is read twice
 
 
-def _check_one(check: RowCheck, index: int, row: dict, images: list[tuple[int, int]] | RowError) -> None:
+def _check_one(check: RowCheck, index: int, row: dict, images: list[tuple[int, int]] | RowError, seen: set) -> None:
     for value in (*row.values(), images):
         if isinstance(value, RowError):
             raise value
     tokens = check(row, images)
     if index < ROWS_ENCODED:
         check.encode(row, tokens)
+    named = row["data_source"], _id(row)
+    if named[1] is not None and named in seen:
+        problem = f"{named[1]!r} is the id of an earlier row of this file and data_source"
+        raise RowError("extra_info.id", "duplicate_id", problem, f"give it another id or none, or {MEND}")
+    seen.add(named)
 
 
-def _id(row: dict) -> str:
+def _id(row: dict) -> str | None:
     info = row.get("extra_info")
-    return str(info.get("id")) if isinstance(info, dict) else "none"
-
-
-def _shown(value) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text[:60]}{'...' if len(text) > 60 else ''}"
+    found = info.get("id") if isinstance(info, dict) else None
+    return None if found is None or found != found else str(found)  # pandas writes NaN
 
 
 def paths_of(files, setting: str) -> list[str]:

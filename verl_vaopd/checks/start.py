@@ -27,6 +27,7 @@ def check(config, dry_run: bool = False) -> list[str]:
     from verl_vaopd.checks import identity
     from verl_vaopd.checks.answers import check_answers
     from verl_vaopd.checks.attention import kernels_of
+    from verl_vaopd.checks.host_values import graded_by_rule
     from verl_vaopd.checks.layouts import layouts_of, padded_words
     from verl_vaopd.checks.models import check_models, check_student_heads, model_type_of
     from verl_vaopd.checks.output import check_output
@@ -56,7 +57,8 @@ def check(config, dry_run: bool = False) -> list[str]:
             missing.append(f"{name}: {', '.join(absent)}")
         elif processor:
             limit, model_type = image_limit(config), model_type_of(models["student"])
-            rows = check_rows(files, name, processor, config.data, second_view, limit, model_type)
+            by_rule = graded_by_rule(config)
+            rows = check_rows(files, name, processor, config.data, second_view, limit, model_type, by_rule)
             if name == "data.train_files":
                 check_steps(config, rows)
     if method.answers_by == "teacher":

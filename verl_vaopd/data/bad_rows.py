@@ -20,7 +20,7 @@ class BadRow:
 
     file: str
     row: int
-    id: str
+    id: str | None
     field: str
     reason: str
     problem: str
@@ -40,7 +40,7 @@ class RowError(ValueError):
     def __reduce__(self):  # between processes
         return RowError, (self.field, self.reason, self.problem, self.mend)
 
-    def at(self, file: str, row: int, row_id: str) -> BadRow:
+    def at(self, file: str, row: int, row_id: str | None) -> BadRow:
         return BadRow(file, row, row_id, self.field, self.reason, self.problem, self.mend)
 
 

@@ -11,6 +11,7 @@ from verl_vaopd.data.bad_rows import BadRow, ConversionError, RowError, by_reaso
 from verl_vaopd.data.manifest import partial, publish
 from verl_vaopd.data.rows import RowWriter
 from verl_vaopd.data.sources import Source
+from verl_vaopd.data.text import cell
 
 
 @dataclass
@@ -50,14 +51,14 @@ class Conversion:
         self.upstream_sizes = False
         self.note(f"{text} (local copy {source.folder})")
 
-    def check_id(self, split: str, row_id: str | None, name: str) -> None:
-        """Refuse a row (RowError) without an id, or with that of an earlier row of the split."""
+    def check_id(self, split: str, value, name: str) -> None:
+        """Refuse a row (RowError) without an id (text or an integer), or with that of an earlier row of the split."""
         mend = "give every row its own id in the source or leave the row out with --on-error skip"
-        if not row_id:
+        if cell(value, name, str, int) in (None, ""):
             raise RowError(name, "missing_id", "is empty", mend)
-        if (split, row_id) in self._seen:
-            raise RowError(name, "duplicate_id", f"{row_id!r} is the id of an earlier row", mend)
-        self._seen.add((split, row_id))
+        if (split, str(value)) in self._seen:
+            raise RowError(name, "duplicate_id", f"{str(value)!r} is the id of an earlier row", mend)
+        self._seen.add((split, str(value)))
 
     def progress(self, rows: Iterable, total: int, name: str) -> Iterator:
         """The rows, counted on a bar; a line every 30 s where the output is no terminal."""
@@ -76,6 +77,11 @@ class Conversion:
             end = "Nothing was written. Mend the source, or leave these rows out with --on-error skip."
             raise ConversionError(f"{report(self.bad, 'bad rows')}\n{end}")
 
+    def failure(self, text: str) -> ConversionError:
+        """An error that also tells what has become of rows so far."""
+        told = [f"{len(ids):,} rows were dropped ({why})" for why, ids in self.dropped.items() if ids]
+        return ConversionError("\n".join([text, *told, *([report(self.bad, "bad rows")] if self.bad else [])]))
+
     def finish(self, manifest: dict) -> None:
         """Publish the files and the manifest.
 
@@ -85,7 +91,7 @@ class Conversion:
         self.stop_at_bad_rows()
         empty = [split for split, ids in self.ids.items() if not ids]
         if empty:
-            raise ConversionError(f"{empty[0]} has no good row: nothing was written")
+            raise self.failure(f"{empty[0]} has no good row: nothing was written")
         for findings, heading in ((self.bad, "bad rows left out"), (self.warnings, "warnings, rows kept")):
             if findings:
                 print(report(findings, heading))

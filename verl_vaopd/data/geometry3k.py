@@ -8,7 +8,7 @@ from verl_vaopd.data.conversion import Conversion
 from verl_vaopd.data.images import check_image
 from verl_vaopd.data.rows import verl_row
 from verl_vaopd.data.sources import Source
-from verl_vaopd.data.text import check_answer, check_question
+from verl_vaopd.data.text import cell, check_question, check_truth
 from verl_vaopd.data.upstream import read_rows, rows_in
 
 REPOSITORY = "hiyouga/geometry3k"
@@ -32,18 +32,24 @@ def rows_of(source: Source, split: str, conversion: Conversion) -> Iterator[dict
     rows = conversion.progress(read_rows(files, COLUMNS), total, f"{DATA_SOURCE} {split}")
     for index, (file, row, values) in enumerate(rows):
         row_id = None if values["id"] is None else str(values["id"])
-        images = [image and image["bytes"] for image in values["images"] or []]  # a null is refused below
-        question, answer = values["problem"], values["answer"]
         try:
-            conversion.check_id(split, row_id, "id")
-            check_question(question, len(images), "problem")
-            check_answer(answer, "answer")
-            for number, image in enumerate(images):
-                check_image(image, f"images[{number}]")
+            conversion.check_id(split, values["id"], "id")
+            question, answer = (cell(values[name], name, str) for name in ("problem", "answer"))
+            entries = cell(values["images"], "images", list) or []
+            check_question(question, len(entries), "problem")
+            check_truth(answer, "answer")
+            images = [_bytes(entry, f"images[{number}]") for number, entry in enumerate(entries)]
         except RowError as error:
             conversion.bad.append(error.at(file, row, row_id))
         else:
             yield verl_row(DATA_SOURCE, split, index, row_id, question, answer, answer, images)
+
+
+def _bytes(entry, name: str) -> bytes:
+    """An encoded image, which can be decoded. Raises RowError."""
+    data = cell((cell(entry, name, dict) or {}).get("bytes"), f"{name}.bytes", bytes)
+    check_image(data, name)
+    return data
 
 
 def selected(rows: list[dict], total: int) -> list[dict]:

@@ -43,6 +43,8 @@ def as_rgb(image: Image.Image) -> Image.Image:
         frame = Image.fromarray(scaled)
     elif frame.mode == "F":
         raise ValueError("floating-point samples have no defined white: save it with 8 or 16 bits")
+    elif frame.mode == "LAB":  # Pillow would convert it, of TIFF with another meaning of a and b than the file's
+        raise ValueError("LAB is not converted: save it as RGB")
     if frame.has_transparency_data:
         frame = frame.convert("RGBA")
         frame = Image.alpha_composite(Image.new("RGBA", frame.size, "white"), frame)

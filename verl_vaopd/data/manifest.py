@@ -9,9 +9,15 @@ from pathlib import Path
 
 from verl_vaopd.data.bad_rows import ConversionError, SourceError
 from verl_vaopd.data.sources import sha256
+from verl_vaopd.data.text import shown
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
+SHAPE = {
+    **dict.fromkeys(("sources", "validation", "counts", "left_out", "dropped", "files"), dict),
+    **{"notes": list, "on_error": str, "upstream_sizes": bool},
+}
+"""What is read of a manifest again."""
 FORMAT = 1  # of the rows and of the manifest; raised when the same source gives other files
 
 
@@ -79,13 +85,17 @@ def read_manifest(folder: Path, dataset: str) -> dict | None:
         return None
     try:
         manifest = json.loads(path.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConversionError(f"{path} is not readable JSON: remove {folder} and run again") from None
+    if not isinstance(manifest, dict):
+        raise ConversionError(f"{path} holds no manifest but {shown(manifest)}: remove {folder} and run again")
     if manifest.get("dataset") != dataset or manifest.get("format") != FORMAT:
         made = f"{manifest.get('dataset')}, format {manifest.get('format')}"
         raise SourceError(
             f"{folder} holds other data ({made}; asked for {dataset}, format {FORMAT}): remove it or choose another"
         )
+    if wrong := [name for name, kind in SHAPE.items() if not isinstance(manifest.get(name), kind)]:
+        raise ConversionError(f"{path} is damaged: it has no whole {wrong[0]!r}. Remove {folder} and run again")
     return manifest
 
 

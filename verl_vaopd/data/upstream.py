@@ -1,14 +1,14 @@
 """Reading upstream's parquet files a few rows at a time."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from verl_vaopd.data import image_column
 from verl_vaopd.data.bad_rows import ConversionError, SourceError
-
-BATCH_ROWS = 64
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -24,7 +24,7 @@ def rows_in(files: list[Path]) -> int:
 
 
 def read_rows(files: list[Path], columns: tuple[str, ...]) -> Iterator[tuple[str, int, dict]]:
-    """(file name, row in that file from 0, values) of some parquet files.
+    """(file name, row in that file from 0, values) of some parquet files; a value that is not UTF-8 is its RowError.
 
     Raises:
         SourceError: a column is missing.
@@ -35,15 +35,12 @@ def read_rows(files: list[Path], columns: tuple[str, ...]) -> Iterator[tuple[str
         missing = [column for column in columns if column not in file.schema_arrow.names]
         if missing:
             raise SourceError(f"{path} has no column {missing[0]!r} (it has {', '.join(file.schema_arrow.names)})")
-        row = 0
-        batches = file.iter_batches(BATCH_ROWS, columns=list(columns))
-        while True:
+        rows = image_column.read_rows(file, list(columns), range(file.num_row_groups))
+        for row in count():
             try:
-                batch = next(batches, None)
+                values = next(rows, None)
             except (pa.ArrowException, OSError) as error:
                 raise ConversionError(f"{path} is damaged after row {row} ({error}): fetch it again") from error
-            if batch is None:
+            if values is None:
                 break
-            for values in batch.to_pylist():
-                yield path.name, row, values
-                row += 1
+            yield path.name, row, values

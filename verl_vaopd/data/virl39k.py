@@ -10,7 +10,7 @@ from verl_vaopd.data.conversion import Conversion
 from verl_vaopd.data.images import UNREADABLE, check_image, pixel_digest
 from verl_vaopd.data.rows import verl_row
 from verl_vaopd.data.sources import Source
-from verl_vaopd.data.text import bare_question, check_answer, check_question
+from verl_vaopd.data.text import bare_question, cell, check_question, check_truth
 from verl_vaopd.data.upstream import read_rows, rows_in
 from verl_vaopd.grading.boxed import unboxed
 
@@ -32,17 +32,17 @@ def rows_of(source: Source, archive: ImageArchive, conversion: Conversion) -> It
     total = rows_in(files)
     conversion.check_size(source, "train", total, UPSTREAM["train"])
     for file, row, values in conversion.progress(read_rows(files, COLUMNS), total, f"{DATA_SOURCE} train"):
-        row_id, question, answer = values["qid"], values["question"], values["answer"]
-        names = values["image"] or []
+        row_id = None if values["qid"] is None else str(values["qid"])
         try:
-            conversion.check_id("train", row_id, "qid")
+            conversion.check_id("train", values["qid"], "qid")
+            question, answer = (cell(values[name], name, str) for name in ("question", "answer"))
+            names = cell(values["image"], "image", list) or []
             check_question(question, len(names), "question")
-            check_answer(answer, "answer")
-            truth = unboxed(answer)
-            check_answer(answer if truth is None else truth, "answer")
+            truth = unboxed(answer or "")
+            check_truth(answer if truth is None else truth, "answer")
             images = []
             for number, name in enumerate(names):
-                if name is None:
+                if cell(name, f"image[{number}]", str) is None:
                     raise RowError(f"image[{number}]", "missing_image", "names no image", UNREADABLE)
                 images.append(archive.read(name, f"image[{number}]"))
                 check_image(images[-1], f"image[{number}]")

@@ -10,34 +10,71 @@ from verl_vaopd.runlog.json_lines import read_json_lines
 from verl_vaopd.serving import EvaluationError
 
 SAME = ("toolkit", "decoding", "passes", "variants", "judge")
+VERDICT = {"benchmark", "seed", "correct", "fields"}
+AGAIN = "call verl-vaopd evaluate again with the same --output, which writes it anew"
 
 
 def load(folder: Path) -> tuple[dict, dict[str, list]]:
     """The manifest, and the parts of each benchmark that has a score.
 
     Raises:
-        EvaluationError: no finished evaluation is there.
+        EvaluationError: no finished evaluation is there, or a file of it is damaged; names the file.
     """
     import numpy as np
 
     from verl_vaopd.evaluation.benchmarks import BENCHMARKS
     from verl_vaopd.evaluation.results import QUESTIONS, RESULTS
 
-    if not (folder / RESULTS).is_file():
-        raise EvaluationError(f"{folder} has no {RESULTS}: give the --output of a finished verl-vaopd evaluate")
-    results = json.loads((folder / RESULTS).read_text())
-    lines: dict[str, list[dict]] = {}
-    for record in read_json_lines(folder / QUESTIONS):
-        lines.setdefault(record["benchmark"], []).append(record)
+    results, lines = _results(folder / RESULTS), _lines(folder / QUESTIONS)
+    manifest, passes = results["manifest"], results["manifest"]["passes"]
     parts = {}
     for name, record in results["benchmarks"].items():
         if "score" in record:
-            mine = sorted(lines[name], key=lambda line: line["seed"])
-            count = len(mine) // results["manifest"]["passes"]
+            mine = sorted(lines.get(name, []), key=lambda line: line["seed"])
+            count, answers = len(mine) // passes, record["counts"]["answers"]
+            if len(mine) != answers or any(line["seed"] != place // count for place, line in enumerate(mine)):
+                problem = f"holds {len(mine)} verdicts on {name}, not the {answers} of {passes} passes"
+                raise EvaluationError(f"{folder / QUESTIONS} {problem} that {RESULTS} counts: {AGAIN}")
             correct = np.array([line["correct"] for line in mine]).reshape(-1, count)
             made = BENCHMARKS[name].metric([line["fields"] for line in mine[:count]], correct)
             parts[name] = [part for part in made if part.name in record["reported"]]
-    return results["manifest"], parts
+    return manifest, parts
+
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise EvaluationError(f"{path.parent} has no {path.name}: give the --output of a finished verl-vaopd evaluate")
+    return path
+
+
+def _results(path: Path) -> dict:
+    try:
+        results = json.loads(_file(path).read_bytes().decode())
+    except (ValueError, RecursionError) as error:
+        raise EvaluationError(f"{path} is no JSON ({error}): {AGAIN}") from error
+    results = results if isinstance(results, dict) else {}
+    manifest, benchmarks = results.get("manifest"), results.get("benchmarks")
+    whole = isinstance(manifest, dict) and isinstance(benchmarks, dict) and {*SAME, "questions"} <= manifest.keys()
+    for record in benchmarks.values() if whole else ():
+        scored = isinstance(record, dict) and "score" in record
+        whole &= isinstance(record, dict) and (not scored or {"reported", "counts"} <= record.keys())
+    if not whole:
+        raise EvaluationError(f"{path} is not what verl-vaopd evaluate writes: {AGAIN}")
+    return results
+
+
+def _lines(path: Path) -> dict[str, list[dict]]:
+    """Benchmark -> verdicts."""
+    lines: dict[str, list[dict]] = {}
+    try:
+        records = read_json_lines(_file(path))
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict) or not VERDICT <= record.keys():
+            raise EvaluationError(f"{path}, line {number}, holds no verdict ({', '.join(sorted(VERDICT))}): {AGAIN}")
+        lines.setdefault(record["benchmark"], []).append(record)
+    return lines
 
 
 def refuse_unlike(first: dict, second: dict, names: Sequence[str]) -> None:

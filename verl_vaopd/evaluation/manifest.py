@@ -40,7 +40,12 @@ def continue_run(folder: Path, run: dict) -> dict:
         EvaluationError: the folder holds answers to other questions, of another checkpoint, or sampled otherwise.
     """
     path = folder / FILE
-    known = json.loads(path.read_text()) if path.exists() else {"questions": {}}
+    try:
+        known = json.loads(path.read_bytes().decode()) if path.exists() else {"questions": {}}
+    except (ValueError, RecursionError) as error:
+        raise EvaluationError(f"{path} is no JSON ({error}): mend it, or give another --output") from error
+    if not isinstance(known, dict) or not isinstance(known.get("questions"), dict):
+        raise EvaluationError(f"{path} is not what verl-vaopd evaluate writes: mend it, or give another --output")
     for name, value in run.items():
         before = known.get(name, value)
         if name == "questions":

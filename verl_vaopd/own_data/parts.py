@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from verl_vaopd.data.bad_rows import ConversionError
 from verl_vaopd.data.conversion import Conversion
 from verl_vaopd.data.image_column import read_rows
 from verl_vaopd.data.manifest import partial
@@ -41,7 +40,8 @@ def write_parts(conversion: Conversion, sources: list[OwnSource], validation: in
     conversion.stop_at_bad_rows()
     ids = writer.ids
     if validation and validation >= len(ids):
-        raise ConversionError(f"--validation {validation} leaves nothing to train on: there are {len(ids):,} good rows")
+        text = f"--validation {validation} leaves nothing to train on: there are {len(ids):,} good rows"
+        raise conversion.failure(text)
 
     def drawn(places: Iterable[int], count: int, purpose: str) -> list[int]:
         return heapq.nsmallest(count, places, key=lambda place: _lot(f"{purpose}/{seed}/{ids[place]}"))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from verl_vaopd.data.bad_rows import ConversionError, RowError
+from verl_vaopd.data.bad_rows import RowError
 from verl_vaopd.data.conversion import Conversion
 from verl_vaopd.data.images import check_image
 from verl_vaopd.data.rows import verl_row
@@ -58,7 +58,7 @@ def rows_of(source: OwnSource, conversion: Conversion) -> Iterator[dict]:
         yield made
     if good and not images and source.fields.images:
         names = " or ".join(field.text for field in source.fields.images)
-        raise ConversionError(
+        raise conversion.failure(
             f"no row of {source.table.label} has an image at {names}: correct --map, or leave image= out of it"
         )
     for where, count in put_right.items():

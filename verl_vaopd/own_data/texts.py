@@ -1,7 +1,9 @@
 """Questions and answers of any shape as text, with one ``<image>`` for each image."""
 
+import math
+
 from verl_vaopd.data.bad_rows import RowError
-from verl_vaopd.data.text import MEND, PLACEHOLDER
+from verl_vaopd.data.text import MEND, PLACEHOLDER, shown
 
 IMAGE_PARTS = ("image", "image_url", "input_image")
 TEXT_PARTS = ("text", "input_text")
@@ -24,7 +26,7 @@ def _part(part, field: str) -> str:
         return PLACEHOLDER
     if kind in TEXT_PARTS:
         return _utf8(part.get("text"), field)
-    raise RowError(field, "question", f"is no part {{type: text}} or {{type: image}} but {_shown(part)}", MEND)
+    raise RowError(field, "question", f"is no part {{type: text}} or {{type: image}} but {shown(part)}", MEND)
 
 
 def _kind(part) -> str | None:
@@ -40,7 +42,11 @@ def answer_text(value, field: str) -> str:
     if isinstance(value, list) and value and all(_kind(part) in TEXT_PARTS for part in value):
         return question_text(value, field)
     if isinstance(value, list | dict | bytes | bool):
-        raise RowError(field, "answer", f"is {_shown(value)}, it must be text or a number", MEND)
+        raise RowError(field, "answer", f"is {shown(value)}, it must be text or a number", MEND)
+    if isinstance(value, float) and math.isinf(value):
+        raise RowError(
+            field, "answer", "is a number beyond what 64 bits hold, or infinite", f"write it as text, or {MEND}"
+        )
     empty = value is None or value != value  # pandas writes NaN
     return _utf8("" if empty else str(value), field)
 
@@ -64,14 +70,9 @@ def with_placeholders(text: str, images: int) -> str:
 
 def _utf8(value, field: str) -> str:
     if not isinstance(value, str):
-        raise RowError(field, "not_text", f"is {_shown(value)}, it must be text", MEND)
+        raise RowError(field, "not_text", f"is {shown(value)}, it must be text", MEND)
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise RowError(field, "not_utf8", f"is not UTF-8 text ({error.reason})", MEND) from error
     return value
-
-
-def _shown(value) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text[:60]}{'...' if len(text) > 60 else ''}"
