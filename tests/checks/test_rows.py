@@ -120,10 +120,6 @@ BAD = {
         r"prompt\[1\]: is an answer, behind which none is given",
     ),
     "invisible": (says("<image>\u200b"), "prompt: has no text"),
-    "same_id": (
-        lambda r: r["extra_info"].update(id=make_row("train", 1)["extra_info"]["id"]),
-        "extra_info.id: '.*/1' is the id of an earlier row of this file",
-    ),
 }
 
 

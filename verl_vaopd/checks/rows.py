@@ -175,7 +175,10 @@ class RowCheck:
             raise RowError("reward_model.ground_truth", "reward_model", f"is {shown(truth)}", "it must be text")
         if self.by_rule:
             finite = truth is not None and truth not in (math.inf, -math.inf) and truth == truth
-            check_truth(str(truth) if finite else None, "reward_model.ground_truth")
+            if not finite:
+                mend = "write it, or name a reward that needs none: reward.custom_reward_function.path"
+                raise RowError("reward_model.ground_truth", "empty_answer", "is empty or no number", mend)
+            check_truth(str(truth), "reward_model.ground_truth")
 
     def _whole(self, chat: list[dict], rendered: str) -> None:
         """Refuse a chat of which the template leaves something out."""
@@ -221,11 +224,10 @@ def check_rows(
     total, done, told = sum(table.metadata.num_rows for table in tables.values()), 0, time.monotonic()
     bad: list[BadRow] = []
     for path, table in tables.items():
-        seen: set[tuple[str, str | None]] = set()
         try:
             for index, (row, images) in enumerate(_rows_and_images(path, table, data_config.image_key)):
                 try:
-                    _check_one(check, index, row, images, seen)
+                    _check_one(check, index, row, images)
                 except RowError as error:
                     bad.append(error.at(path, index, _id(row)))
                 done += 1
@@ -243,24 +245,18 @@ def check_rows(
     return sum(tables[path].metadata.num_rows for path in paths)  # a file that is named twice is read twice
 
 
-def _check_one(check: RowCheck, index: int, row: dict, images: list[tuple[int, int]] | RowError, seen: set) -> None:
+def _check_one(check: RowCheck, index: int, row: dict, images: list[tuple[int, int]] | RowError) -> None:
     for value in (*row.values(), images):
         if isinstance(value, RowError):
             raise value
     tokens = check(row, images)
     if index < ROWS_ENCODED:
         check.encode(row, tokens)
-    named = row["data_source"], _id(row)
-    if named[1] is not None and named in seen:
-        problem = f"{named[1]!r} is the id of an earlier row of this file and data_source"
-        raise RowError("extra_info.id", "duplicate_id", problem, f"give it another id or none, or {MEND}")
-    seen.add(named)
 
 
-def _id(row: dict) -> str | None:
+def _id(row: dict) -> str:
     info = row.get("extra_info")
-    found = info.get("id") if isinstance(info, dict) else None
-    return None if found is None or found != found else str(found)  # pandas writes NaN
+    return str(info.get("id")) if isinstance(info, dict) else "none"
 
 
 def paths_of(files, setting: str) -> list[str]:
