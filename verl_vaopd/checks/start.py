@@ -90,8 +90,8 @@ def check_settings(config) -> "Method":
     from verl_vaopd.settings.compose import instantiate, untouched
     from verl_vaopd.settings.of_verl import refuse_unread
 
+    check_host_values(config)  # before the own section, which takes some of them (data.seed)
     method = method_of(instantiate(config))
-    check_host_values(config)
     method.prepare(config)
     try:
         validate_host_settings(config)
