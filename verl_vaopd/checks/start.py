@@ -65,6 +65,9 @@ def check(config, dry_run: bool = False) -> list[str]:
             missing.append(f"vaopd.answers: {folder}")
         else:
             check_answers(config, method)
+    elif method.settings.answers:
+        folder = method.settings.answers
+        raise ValueError(f"vaopd.answers={folder!r}: nothing follows it under vaopd.method={method.name}; take it out")
     if not missing and not dry_run:
         if checkpoint := identity.checkpoint_to_resume(config):
             identity.check_models_of(checkpoint, **identity.models_of(config, method))
@@ -88,6 +91,7 @@ def check_settings(config) -> "Method":
     from verl_vaopd.checks.host_values import check_host_values
     from verl_vaopd.methods import method_of
     from verl_vaopd.settings.compose import instantiate, untouched
+    from verl_vaopd.settings.conditional import refuse_idle
     from verl_vaopd.settings.of_verl import refuse_unread
 
     check_host_values(config)  # before the own section, which takes some of them (data.seed)
@@ -96,6 +100,7 @@ def check_settings(config) -> "Method":
     try:
         validate_host_settings(config)
         refuse_unread(config, untouched())
+        refuse_idle(config, untouched(), method.policy_gradient)
         looked_at = config.copy()
         looked_at.actor_rollout_ref.model.lora_rank = 0  # for adapters it would import vLLM, to learn its largest rank
         with contextlib.redirect_stdout(sys.stderr):  # it says that it is done
