@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from verl_vaopd.settings.compose import planned_steps
+from verl_vaopd.settings.named import absent_checkpoint
 from verl_vaopd.settings.resumed import check_kept_settings
 from verl_vaopd.settings.steps import check_steps
 
@@ -68,6 +69,10 @@ def check(config, dry_run: bool = False) -> list[str]:
     elif method.settings.answers:
         folder = method.settings.answers
         raise ValueError(f"vaopd.answers={folder!r}: nothing follows it under vaopd.method={method.name}; take it out")
+    if absent := absent_checkpoint(config):
+        if not dry_run:
+            raise ValueError(absent)
+        missing.append(absent)
     if not missing and not dry_run:
         if checkpoint := identity.checkpoint_to_resume(config):
             identity.check_models_of(checkpoint, **identity.models_of(config, method))
@@ -92,6 +97,7 @@ def check_settings(config) -> "Method":
     from verl_vaopd.methods import method_of
     from verl_vaopd.settings.compose import instantiate, untouched
     from verl_vaopd.settings.conditional import refuse_idle
+    from verl_vaopd.settings.named import check_named
     from verl_vaopd.settings.of_verl import refuse_unread
 
     check_host_values(config)  # before the own section, which takes some of them (data.seed)
@@ -101,6 +107,7 @@ def check_settings(config) -> "Method":
         validate_host_settings(config)
         refuse_unread(config, untouched())
         refuse_idle(config, untouched(), method.policy_gradient)
+        check_named(config)
         looked_at = config.copy()
         looked_at.actor_rollout_ref.model.lora_rank = 0  # for adapters it would import vLLM, to learn its largest rank
         with contextlib.redirect_stdout(sys.stderr):  # it says that it is done
