@@ -24,6 +24,10 @@ ACTOR, TEACHER = "actor_rollout_ref.actor", "vaopd.teacher"
         ),
         ([f"{TEACHER}.nnodes=2"], f"{TEACHER}.nnodes=2: nothing follows it under {TEACHER}.placement=colocated"),
         ([f"{TEACHER}.n_gpus_per_node=3"], f"{TEACHER}.n_gpus_per_node=3: .*placement=colocated"),
+        (
+            [f"{ACTOR}.ppo_micro_batch_size_per_gpu=7"],
+            f"ppo_micro_batch_size_per_gpu=7: .*{ACTOR}.use_dynamic_bsz=true",
+        ),
         ([f"{TEACHER}.micro_batch_size_per_gpu=7"], "micro_batch_size_per_gpu=7: .*use_dynamic_bsz=true"),
     ],
 )
@@ -42,6 +46,7 @@ def test_a_setting_that_nothing_reads_beside_the_others_is_refused(overrides, sa
         ["vaopd.reward_weight=0.1", "algorithm.norm_adv_by_std_in_grpo=false"],
         ["trainer.resume_mode=resume_path", "trainer.resume_from_path=run/global_step_4"],
         [f"{TEACHER}.placement=separate", f"{TEACHER}.nnodes=2", f"{TEACHER}.n_gpus_per_node=3"],
+        [f"{ACTOR}.use_dynamic_bsz=false", f"{ACTOR}.ppo_micro_batch_size_per_gpu=16"],
         [f"{TEACHER}.use_dynamic_bsz=false", f"{TEACHER}.micro_batch_size_per_gpu=7"],
         [f"{TEACHER}.nnodes=1", f"{TEACHER}.n_gpus_per_node=1", f"{TEACHER}.micro_batch_size_per_gpu=4"],
     ],

@@ -197,6 +197,7 @@ def tiny():
         ("actor_rollout_ref.actor.fsdp_config.mixed_precision.reduce_dtype", "foo"),
         ("actor_rollout_ref.actor.checkpoint.load_contents", ["model"]),
         ("actor_rollout_ref.actor.checkpoint.save_contents", []),
+        ("actor_rollout_ref.actor.checkpoint.save_contents", ["model", "optimizer"]),
         ("actor_rollout_ref.actor.checkpoint.save_contents", ["model", "optimizer", "foo"]),
         ("global_profiler.tool", "foo"),
         ("reward.custom_reward_function", None),

@@ -47,7 +47,7 @@ def test_what_nothing_has_is_refused_by_name(override, says):
         [f"{REWARD}.path=file://{OWN}", f"{REWARD}.name=OWN", f"+{REWARD}.reward_kwargs.within=1"],
         ["reward.reward_manager.name=dapo"],
         [f"+{RAY}.object_store_memory=100000000", f"+{RAY}._temp_dir=/tmp/a"],
-        [f"+{RAY}.runtime_env.env_vars.A='\"5\"'"],
+        [f"+{RAY}.runtime_env.env_vars.A='5'"],
     ],
 )
 def test_what_is_there_passes(overrides):

@@ -153,6 +153,12 @@ def check_host_values(config) -> None:
             f"reward.custom_reward_function.reward_kwargs.{unknown[0]}={kwargs[unknown[0]]!r}: "
             f"{compute_score.__module__} reads answer alone; take it out, or correct its name"
         )
+    kept = config.actor_rollout_ref.actor.checkpoint
+    if "extra" in kept.load_contents and "extra" not in kept.save_contents:
+        raise ValueError(
+            f"actor_rollout_ref.actor.checkpoint.save_contents={list(kept.save_contents)}: must have extra (schedule "
+            "and random states) in it, as load_contents does"
+        )
     rollout, data = config.actor_rollout_ref.rollout, config.data
     longest = data.max_prompt_length + data.max_response_length
     for name, value, wanted in (

@@ -30,6 +30,8 @@ def idle(config: DictConfig, policy_gradient: bool) -> dict[str, str]:
         found |= {f"{TEACHER}{name}": f"{TEACHER}placement=colocated" for name in ("nnodes", "n_gpus_per_node")}
     if teacher.use_dynamic_bsz:
         found[f"{TEACHER}micro_batch_size_per_gpu"] = f"{TEACHER}use_dynamic_bsz=true"
+    if actor.use_dynamic_bsz:
+        found[f"{ACTOR}ppo_micro_batch_size_per_gpu"] = f"{ACTOR}use_dynamic_bsz=true"
     if None not in (actor.clip_ratio_low, actor.clip_ratio_high):
         found[f"{ACTOR}clip_ratio"] = "clip_ratio_low and clip_ratio_high, which say it"
     if not policy_gradient:
