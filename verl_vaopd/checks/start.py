@@ -37,6 +37,11 @@ def check(config, dry_run: bool = False) -> list[str]:
     from verl_vaopd.model.head import is_here
 
     method = check_settings(config)
+    if method.answers_by != "teacher" and (folder := method.settings.answers):  # not of `verl-vaopd answers`
+        raise ValueError(f"vaopd.answers={folder!r}: nothing follows it under vaopd.method={method.name}; take it out")
+    no_checkpoint = absent_checkpoint(config)
+    if no_checkpoint and not dry_run:
+        raise ValueError(no_checkpoint)
     check_trackers(config, os.environ)
     kernels_of(config, method)  # refuses what cannot run
     models = {name: path for name, path in identity.models_of(config, method).items() if path}
@@ -66,13 +71,8 @@ def check(config, dry_run: bool = False) -> list[str]:
             missing.append(f"vaopd.answers: {folder}")
         else:
             check_answers(config, method)
-    elif method.settings.answers:
-        folder = method.settings.answers
-        raise ValueError(f"vaopd.answers={folder!r}: nothing follows it under vaopd.method={method.name}; take it out")
-    if absent := absent_checkpoint(config):
-        if not dry_run:
-            raise ValueError(absent)
-        missing.append(absent)
+    if no_checkpoint:
+        missing.append(no_checkpoint)
     if not missing and not dry_run:
         if checkpoint := identity.checkpoint_to_resume(config):
             identity.check_models_of(checkpoint, **identity.models_of(config, method))
