@@ -26,9 +26,9 @@ run_method() {
   export RUN_DIR="${RUN_DIR:-$outputs/$name}"
   ANSWERS_DIR="${ANSWERS_DIR:-$outputs/answers}"
   refuse_references RUN_DIR ANSWERS_DIR
+  case "$method" in offpolicy_kd | cot_sft) arguments=(vaopd.answers="$(quoted "$ANSWERS_DIR")" "${arguments[@]}") ;; esac
   exec bash "$recipes/$recipe.sh" \
     vaopd.method="$method" \
-    vaopd.answers="$(quoted "$ANSWERS_DIR")" \
     trainer.experiment_name="${group}_$name" \
     "${arguments[@]}"
 }

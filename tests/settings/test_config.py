@@ -109,6 +109,7 @@ def test_wrong_settings_are_refused_by_name(override, says):
         ("data.val_batch_size=8", "val_batch_size=8"),
         ("trainer.resume_mode=resume_path", "trainer.resume_from_path=None: must be the folder global_step_N"),
         ("trainer.resume_mode=always", "trainer.resume_mode='always'"),
+        ("trainer={resume_mode: resume_path, resume_from_path: run/global_step_4/}", "global_step_4/': must be"),
     ],
 )
 def test_host_settings_that_would_change_the_loss_are_refused(override, says):
@@ -190,14 +191,27 @@ def tiny():
         ("data.train_batch_size", -16),
         ("data.max_prompt_length", 10**30),
         ("data.image_key", None),
+        ("data.seed", "foo"),
+        ("actor_rollout_ref.rollout.dtype", "foo"),
+        ("actor_rollout_ref.actor.fsdp_config.model_dtype", "foo"),
+        ("actor_rollout_ref.actor.fsdp_config.mixed_precision.reduce_dtype", "foo"),
+        ("actor_rollout_ref.actor.checkpoint.load_contents", ["model"]),
+        ("actor_rollout_ref.actor.checkpoint.save_contents", []),
+        ("actor_rollout_ref.actor.checkpoint.save_contents", ["model", "optimizer"]),
+        ("actor_rollout_ref.actor.checkpoint.save_contents", ["model", "optimizer", "foo"]),
+        ("global_profiler.tool", "foo"),
         ("reward.custom_reward_function", None),
         ("reward.custom_reward_function.reward_kwargs", None),
         ("reward.custom_reward_function.reward_kwargs", {"answer": None}),
         ("reward.custom_reward_function.reward_kwargs", {"answer": "last"}),
+        ("reward.custom_reward_function.reward_kwargs.answr", "last_boxed"),
         ("trainer.save_freq", 0),
         ("trainer.total_training_steps", -1),
         ("trainer.nnodes", True),
         ("trainer.n_gpus_per_node", "8"),
+        ("trainer.device", "foo"),
+        ("trainer.logger", 5),
+        ("trainer.logger", ["console", 5]),
         ("trainer", 3),
     ],
 )
@@ -237,6 +251,16 @@ def test_impossible_values_of_the_own_section_are_named(tiny, name, value):
     OmegaConf.update(config, name, value, merge=False, force_add=True)
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
         instantiate(config)
+
+
+def test_the_setting_that_the_user_typed_is_named():
+    with pytest.raises(ValueError, match="data.seed='foo'"):  # vaopd.mask_seed follows it
+        check_settings(compose("tiny_cpu", [*REQUIRED, "data.seed=foo"]))
+
+
+def test_a_checkpoint_may_leave_out_the_exported_weights():
+    less = "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra]"  # docs/reliability.md
+    check_settings(compose("tiny_cpu", [*REQUIRED, less]))
 
 
 def test_papo_wants_both_views_of_a_token_on_one_rank():

@@ -1,5 +1,6 @@
 """verl's settings under which a run would not do what its method says, part by part of the config."""
 
+import re
 from collections.abc import Iterator
 
 from verl_vaopd.checks.safety import refuse_unsafe_settings
@@ -218,7 +219,7 @@ def _trainer(config) -> Iterator[Refusal]:
     modes = ("auto", "disable", "resume_path")
     yield trainer.resume_mode not in modes, "trainer.resume_mode", trainer.resume_mode, f"one of {modes}"
     path = trainer.resume_from_path
-    named = isinstance(path, str) and "global_step_" in path
+    named = isinstance(path, str) and re.search(r"global_step_\d+$", path) is not None
     yield (
         trainer.resume_mode == "resume_path" and not named,
         "trainer.resume_from_path",

@@ -6,136 +6,121 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from verl_vaopd.data.reward import ANSWERS, compute_score
-from verl_vaopd.settings.values import is_number, is_whole
-
-
-def _whole(least: int):
-    return lambda value: is_whole(value) and least <= value < 2**63, f"a whole number, {least} or more"
-
-
-def _or_null(kind):
-    return lambda value: value is None or kind[0](value), f"null, or {kind[1]}"
-
-
-def _one_of(*known):
-    return lambda value: not isinstance(value, dict | list) and value in known, f"one of {', '.join(map(str, known))}"
-
-
-_COUNT, _SEED, _WHOLE_OR_NONE = _whole(1), _whole(0), _or_null(_whole(1))
-_EVERY = lambda value: value == -1 or _COUNT[0](value), "a whole number, 1 or more, or -1: never"
-_LIMIT = lambda value: value == -1 or _COUNT[0](value), "a whole number, 1 or more, or -1: no limit"
-_SWITCH = lambda value: isinstance(value, bool), "true or false"
-_POSITIVE = lambda value: is_number(value) and value > 0, "a positive number"
-_NOT_NEGATIVE = lambda value: is_number(value) and value >= 0, "a number, 0 or more"
-_SHARE = lambda value: is_number(value) and 0 < value <= 1, "a number in (0, 1]"
-_RATIO = lambda value: is_number(value) and 0 <= value <= 1, "a number in [0, 1]"
-_TEXT = lambda value: isinstance(value, str) and value != "", "text"
-_NOTHING = lambda value: value is None, "null: prompts would not be those that were checked"
-_SECTION = lambda value: isinstance(value, dict), "a section of settings"
-_MODULES = (
-    lambda value: _TEXT[0](value) or (isinstance(value, list) and value != [] and all(map(_TEXT[0], value))),
-    "a regular expression for whole names of layers, or a list of names' ends",
-)
-_BETAS = (
-    lambda value: isinstance(value, list) and len(value) == 2 and all(is_number(b) and 0 <= b < 1 for b in value),
-    "two numbers in [0, 1)",
-)
+from verl_vaopd.settings import kinds
 
 HOST_VALUES = {
     "data": {
-        "train_batch_size": _COUNT,
-        "max_prompt_length": _COUNT,
-        "max_response_length": _COUNT,
-        "train_max_samples": _LIMIT,
-        "val_max_samples": _LIMIT,
-        "seed": _SEED,
-        "dataloader_num_workers": _SEED,
-        "prompt_key": _TEXT,
-        "image_key": _TEXT,
-        "apply_chat_template_kwargs": _SECTION,
-        "mm_processor_kwargs": _or_null(_SECTION),
-        "filter_overlong_prompts": _SWITCH,
-        "tool_config_path": _NOTHING,
-        "function_tool_path": _NOTHING,
+        "train_batch_size": kinds.COUNT,
+        "max_prompt_length": kinds.COUNT,
+        "max_response_length": kinds.COUNT,
+        "train_max_samples": kinds.LIMIT,
+        "val_max_samples": kinds.LIMIT,
+        "seed": kinds.SEED,
+        "dataloader_num_workers": kinds.SEED,
+        "prompt_key": kinds.TEXT,
+        "image_key": kinds.TEXT,
+        "apply_chat_template_kwargs": kinds.SECTION,
+        "mm_processor_kwargs": kinds.or_null(kinds.SECTION),
+        "filter_overlong_prompts": kinds.SWITCH,
+        "tool_config_path": kinds.NOTHING,
+        "function_tool_path": kinds.NOTHING,
     },
     "actor_rollout_ref.model": {
-        "path": _TEXT,
-        "use_remove_padding": _SWITCH,
-        "enable_gradient_checkpointing": _SWITCH,
-        "override_config": _SECTION,
-        "lora_rank": _SEED,
-        "lora_alpha": _COUNT,
-        "target_modules": _MODULES,
-        "exclude_modules": _or_null(_MODULES),
-        "tokenizer_path": _NOTHING,
-        "custom_chat_template": _NOTHING,
+        "path": kinds.TEXT,
+        "use_remove_padding": kinds.SWITCH,
+        "enable_gradient_checkpointing": kinds.SWITCH,
+        "override_config": kinds.SECTION,
+        "lora_rank": kinds.SEED,
+        "lora_alpha": kinds.COUNT,
+        "target_modules": kinds.MODULES,
+        "exclude_modules": kinds.or_null(kinds.MODULES),
+        "tokenizer_path": kinds.NOTHING,
+        "custom_chat_template": kinds.NOTHING,
     },
-    "actor_rollout_ref.model.lora": {"merge": _SWITCH},
+    "actor_rollout_ref.model.lora": {"merge": kinds.SWITCH},
     "actor_rollout_ref.actor": {
-        "ppo_mini_batch_size": _COUNT,
-        "ppo_epochs": _COUNT,
-        "ppo_max_token_len_per_gpu": _COUNT,
-        "ppo_micro_batch_size_per_gpu": _WHOLE_OR_NONE,
-        "ulysses_sequence_parallel_size": _COUNT,
-        "use_dynamic_bsz": _SWITCH,
-        "use_kl_loss": _SWITCH,
-        "data_loader_seed": _SEED,
-        "freeze_vision_tower": _SWITCH,
+        "ppo_mini_batch_size": kinds.COUNT,
+        "ppo_epochs": kinds.COUNT,
+        "ppo_max_token_len_per_gpu": kinds.COUNT,
+        "ppo_micro_batch_size_per_gpu": kinds.WHOLE_OR_NONE,
+        "ulysses_sequence_parallel_size": kinds.COUNT,
+        "use_dynamic_bsz": kinds.SWITCH,
+        "use_kl_loss": kinds.SWITCH,
+        "data_loader_seed": kinds.SEED,
+        "freeze_vision_tower": kinds.SWITCH,
     },
     "actor_rollout_ref.actor.optim": {
-        "lr": _POSITIVE,
-        "lr_warmup_steps_ratio": _RATIO,
-        "lr_warmup_steps": _or_null((lambda value: value == -1 or _SEED[0](value), "a whole number, -1 or more")),
-        "lr_scheduler_type": _one_of("constant", "cosine"),
-        "min_lr_ratio": _or_null(_RATIO),
-        "num_cycles": _NOT_NEGATIVE,
-        "weight_decay": _NOT_NEGATIVE,
-        "clip_grad": _POSITIVE,
-        "betas": _BETAS,
+        "lr": kinds.POSITIVE,
+        "lr_warmup_steps_ratio": kinds.RATIO,
+        "lr_warmup_steps": kinds.or_null(
+            (lambda value: value == -1 or kinds.SEED[0](value), "a whole number, -1 or more")
+        ),
+        "lr_scheduler_type": kinds.one_of("constant", "cosine"),
+        "min_lr_ratio": kinds.or_null(kinds.RATIO),
+        "num_cycles": kinds.NOT_NEGATIVE,
+        "weight_decay": kinds.NOT_NEGATIVE,
+        "clip_grad": kinds.POSITIVE,
+        "betas": kinds.BETAS,
+        "optimizer": kinds.TEXT,
+        "optimizer_impl": kinds.TEXT,
     },
-    "actor_rollout_ref.actor.fsdp_config": {"mixed_precision": _SECTION, "fsdp_size": _LIMIT},
+    "actor_rollout_ref.actor.fsdp_config": {
+        "mixed_precision": kinds.SECTION,
+        "fsdp_size": kinds.LIMIT,
+        "model_dtype": kinds.DTYPE,
+    },
+    "actor_rollout_ref.actor.fsdp_config.mixed_precision": {"reduce_dtype": kinds.DTYPE, "buffer_dtype": kinds.DTYPE},
+    "actor_rollout_ref.actor.checkpoint": {
+        "save_contents": kinds.contents("model", "optimizer", "extra", "hf_model"),
+        "load_contents": kinds.contents("model", "optimizer", "extra"),
+    },
     "actor_rollout_ref.rollout": {
-        "n": _COUNT,
-        "temperature": _POSITIVE,
-        "top_p": _SHARE,
-        "top_k": _LIMIT,
-        "seed": _SEED,
-        "gpu_memory_utilization": _SHARE,
-        "tensor_model_parallel_size": _COUNT,
-        "max_num_batched_tokens": _COUNT,
-        "max_num_seqs": _COUNT,
-        "max_model_len": _WHOLE_OR_NONE,
-        "calculate_log_probs": _SWITCH,
-        "ignore_eos": _SWITCH,
-        "enforce_eager": _SWITCH,
-        "free_cache_engine": _SWITCH,
+        "n": kinds.COUNT,
+        "temperature": kinds.POSITIVE,
+        "top_p": kinds.SHARE,
+        "top_k": kinds.LIMIT,
+        "seed": kinds.SEED,
+        "gpu_memory_utilization": kinds.SHARE,
+        "tensor_model_parallel_size": kinds.COUNT,
+        "max_num_batched_tokens": kinds.COUNT,
+        "max_num_seqs": kinds.COUNT,
+        "max_model_len": kinds.WHOLE_OR_NONE,
+        "calculate_log_probs": kinds.SWITCH,
+        "ignore_eos": kinds.SWITCH,
+        "enforce_eager": kinds.SWITCH,
+        "free_cache_engine": kinds.SWITCH,
+        "dtype": kinds.one_of("auto", "half", "float16", "bfloat16", "float", "float32"),
     },
-    "actor_rollout_ref.rollout.agent": {"num_workers": _COUNT},
-    "actor_rollout_ref.rollout.engine_kwargs": {"vllm": _SECTION},
-    "actor_rollout_ref.rollout.engine_kwargs.vllm": {"limit_mm_per_prompt": _or_null(_SECTION)},
-    "actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt": {"image": _or_null(_SEED)},
+    "actor_rollout_ref.rollout.agent": {"num_workers": kinds.COUNT},
+    "actor_rollout_ref.rollout.engine_kwargs": {"vllm": kinds.SECTION},
+    "actor_rollout_ref.rollout.engine_kwargs.vllm": {"limit_mm_per_prompt": kinds.or_null(kinds.SECTION)},
+    "actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt": {"image": kinds.or_null(kinds.SEED)},
     "actor_rollout_ref.rollout.val_kwargs": {
-        "n": _COUNT,
-        "temperature": _NOT_NEGATIVE,
-        "top_p": _SHARE,
-        "top_k": _LIMIT,
-        "do_sample": _SWITCH,
+        "n": kinds.COUNT,
+        "temperature": kinds.NOT_NEGATIVE,
+        "top_p": kinds.SHARE,
+        "top_k": kinds.LIMIT,
+        "do_sample": kinds.SWITCH,
     },
-    "reward": {"num_workers": _COUNT, "custom_reward_function": _SECTION},
-    "ray_kwargs": {"ray_init": _SECTION},
+    "reward": {"num_workers": kinds.COUNT, "custom_reward_function": kinds.SECTION},
+    "ray_kwargs": {"ray_init": kinds.SECTION},
+    "global_profiler": {
+        "tool": kinds.or_null(kinds.one_of("torch", "nsys", "torch_memory", "npu", "precision_debugger"))
+    },
     "trainer": {
-        "nnodes": _COUNT,
-        "n_gpus_per_node": _COUNT,
-        "total_epochs": _COUNT,
-        "total_training_steps": _WHOLE_OR_NONE,
-        "save_freq": _EVERY,
-        "test_freq": _EVERY,
-        "max_actor_ckpt_to_keep": _WHOLE_OR_NONE,
-        "val_before_train": _SWITCH,
-        "val_only": _SWITCH,
-        "device": _TEXT,
-        "default_local_dir": _TEXT,
-        "experiment_name": _TEXT,
+        "nnodes": kinds.COUNT,
+        "n_gpus_per_node": kinds.COUNT,
+        "total_epochs": kinds.COUNT,
+        "total_training_steps": kinds.WHOLE_OR_NONE,
+        "save_freq": kinds.EVERY,
+        "test_freq": kinds.EVERY,
+        "max_actor_ckpt_to_keep": kinds.WHOLE_OR_NONE,
+        "val_before_train": kinds.SWITCH,
+        "val_only": kinds.SWITCH,
+        "device": kinds.one_of("cuda", "npu", "cpu"),
+        "logger": kinds.NAMES,
+        "default_local_dir": kinds.TEXT,
+        "experiment_name": kinds.TEXT,
     },
 }
 
@@ -167,6 +152,17 @@ def check_host_values(config) -> None:
     if not isinstance(kwargs, Mapping) or (ours and kwargs.get("answer", "first_committed") not in list(ANSWERS)):
         raise ValueError(
             f"reward.custom_reward_function.reward_kwargs={kwargs}: its answer must be one of {', '.join(ANSWERS)}"
+        )
+    if unknown := [key for key in kwargs if ours and key != "answer"]:
+        raise ValueError(
+            f"reward.custom_reward_function.reward_kwargs.{unknown[0]}={kwargs[unknown[0]]!r}: "
+            f"{compute_score.__module__} reads answer alone; take it out, or correct its name"
+        )
+    kept = config.actor_rollout_ref.actor.checkpoint
+    if "extra" in kept.load_contents and "extra" not in kept.save_contents:
+        raise ValueError(
+            f"actor_rollout_ref.actor.checkpoint.save_contents={list(kept.save_contents)}: must have extra (schedule "
+            "and random states) in it, as load_contents does"
         )
     rollout, data = config.actor_rollout_ref.rollout, config.data
     longest = data.max_prompt_length + data.max_response_length

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from verl_vaopd.settings.compose import planned_steps
+from verl_vaopd.settings.named import absent_checkpoint
 from verl_vaopd.settings.resumed import check_kept_settings
 from verl_vaopd.settings.steps import check_steps
 
@@ -37,6 +38,11 @@ def check(config, dry_run: bool = False) -> list[str]:
     from verl_vaopd.model.head import is_here
 
     method = check_settings(config)
+    if method.answers_by != "teacher" and (folder := method.settings.answers):  # not of `verl-vaopd answers`
+        raise ValueError(f"vaopd.answers={folder!r}: nothing follows it under vaopd.method={method.name}; take it out")
+    no_checkpoint = absent_checkpoint(config)
+    if no_checkpoint and not dry_run:
+        raise ValueError(no_checkpoint)
     check_trackers(config, os.environ)
     kernels_of(config, method)  # refuses what cannot run
     models = {name: path for name, path in identity.models_of(config, method).items() if path}
@@ -67,6 +73,8 @@ def check(config, dry_run: bool = False) -> list[str]:
             missing.append(f"vaopd.answers: {folder}")
         else:
             check_answers(config, method)
+    if no_checkpoint:
+        missing.append(no_checkpoint)
     if not missing and not dry_run:
         if checkpoint := identity.checkpoint_to_resume(config):
             identity.check_models_of(checkpoint, **identity.models_of(config, method))
@@ -90,14 +98,18 @@ def check_settings(config) -> "Method":
     from verl_vaopd.checks.host_values import check_host_values
     from verl_vaopd.methods import method_of
     from verl_vaopd.settings.compose import instantiate, untouched
+    from verl_vaopd.settings.conditional import refuse_idle
+    from verl_vaopd.settings.named import check_named
     from verl_vaopd.settings.of_verl import refuse_unread
 
+    check_host_values(config)  # before the own section, which takes some of them (data.seed)
     method = method_of(instantiate(config))
-    check_host_values(config)
     method.prepare(config)
     try:
         validate_host_settings(config)
         refuse_unread(config, untouched())
+        refuse_idle(config, untouched(), method.policy_gradient)
+        check_named(config)
         looked_at = config.copy()
         looked_at.actor_rollout_ref.model.lora_rank = 0  # for adapters it would import vLLM, to learn its largest rank
         with contextlib.redirect_stdout(sys.stderr):  # it says that it is done

@@ -18,7 +18,7 @@ USED = {  # section: its settings
         "zero_indexed_step"
     ),
     "actor_rollout_ref.actor.fsdp_config": (
-        "dtype fsdp_size full_determinism model_dtype offload_policy optimizer_offload param_offload "
+        "fsdp_size full_determinism model_dtype offload_policy optimizer_offload param_offload "
         "reshard_after_forward seed ulysses_sequence_parallel_size use_no_sync_for_gradient_accumulation "
         "use_torch_compile"
     ),
@@ -26,17 +26,16 @@ USED = {  # section: its settings
     "actor_rollout_ref.actor": (
         "clip_ratio clip_ratio_c clip_ratio_high clip_ratio_low data_loader_seed freeze_vision_tower "
         "loss_agg_mode ppo_epochs ppo_max_token_len_per_gpu ppo_micro_batch_size_per_gpu ppo_mini_batch_size "
-        "rollout_n strategy "
-        "ulysses_sequence_parallel_size use_dynamic_bsz use_kl_loss use_remove_padding use_torch_compile"
+        "strategy ulysses_sequence_parallel_size use_dynamic_bsz use_kl_loss use_torch_compile"
     ),
     "actor_rollout_ref.actor.policy_loss": "loss_mode",
-    "actor_rollout_ref.actor.checkpoint": "async_save load_contents save_contents strict",
+    "actor_rollout_ref.actor.checkpoint": "async_save load_contents save_contents",
     "actor_rollout_ref.rollout": (
         "calculate_log_probs cudagraph_capture_sizes data_parallel_size disable_log_stats dtype "
         "enable_chunked_prefill enable_prefix_caching enable_sleep_mode enforce_eager free_cache_engine "
         "full_determinism gpu_memory_utilization ignore_eos load_format logprobs_mode max_model_len "
         "max_num_batched_tokens max_num_seqs mode n name pipeline_model_parallel_size prompt_length "
-        "quantization quantization_config_file response_length scheduling_policy seed skip_tokenizer_init "
+        "quantization quantization_config_file response_length scheduling_policy seed "
         "temperature tensor_model_parallel_size top_k top_p"
     ),
     "actor_rollout_ref.rollout.val_kwargs": "do_sample n temperature top_k top_p",
@@ -47,24 +46,23 @@ USED = {  # section: its settings
         "use_shm"
     ),
     "actor_rollout_ref.model.lora": "merge",
-    "actor_rollout_ref": "hybrid_engine",
     "data": (
         "dataloader_num_workers filter_overlong_prompts function_tool_path "
-        "image_key image_patch_size max_prompt_length max_response_length prompt_key return_full_prompt "
-        "return_multi_modal_inputs return_raw_chat seed shuffle tool_config_path train_batch_size train_files "
-        "train_max_samples truncation trust_remote_code use_shm val_batch_size val_files val_max_samples "
+        "image_key max_prompt_length max_response_length prompt_key seed shuffle tool_config_path train_batch_size "
+        "train_files train_max_samples trust_remote_code use_shm val_batch_size val_files val_max_samples "
         "validation_shuffle"
     ),
     "data.custom_cls": "name path",
     "custom_reward_function": "name path",
     "reward": "num_workers",
+    "reward.custom_reward_function": "name path reward_kwargs",
     "reward.reward_manager": "name source",
     "reward.reward_manager.module": "name path",
     "algorithm": "norm_adv_by_std_in_grpo",
     "trainer": (
         "balance_batch default_hdfs_dir default_local_dir del_local_ckpt_after_load device experiment_name "
         "logger max_actor_ckpt_to_keep n_gpus_per_node nnodes project_name resume_from_path resume_mode "
-        "rollout_data_dir save_freq test_freq total_epochs total_training_steps use_v1 val_before_train "
+        "rollout_data_dir save_freq test_freq total_epochs total_training_steps val_before_train "
         "val_only validation_data_dir"
     ),
     "trainer.v1": "sync trainer_mode",
@@ -87,7 +85,7 @@ OPEN = (  # sections that a library, or the function they are for, reads as a wh
     "actor_rollout_ref.rollout.trace.*",
     "actor_rollout_ref.rollout.prometheus.*",
     "transfer_queue.*",
-    "reward.custom_reward_function.*",
+    "reward.custom_reward_function.reward_kwargs.*",
     "data.apply_chat_template_kwargs*",
     "trainer.v1.sampler.sampler_kwargs*",
 )
@@ -117,7 +115,14 @@ REFUSED = {
     "trainer.checkpoint_callback_class": "verl's trainer does not read it",
     "trainer.ray_wait_register_center_timeout": "verl's trainer does not read it",
     "actor_rollout_ref.nccl_timeout": "verl's workers do not read it",
+    "trainer.use_v1": "it chooses among verl's own trainers; the one here is this package's",
+    "actor_rollout_ref.hybrid_engine": "it belongs to separate_async; student and vLLM share their devices here",
     "data.return_raw_input_ids": "verl's data set does not read it",
+    "data.return_raw_chat": "verl's data set does not read it",
+    "data.return_full_prompt": "verl's data set does not read it",
+    "data.return_multi_modal_inputs": "verl's data set does not read it",
+    "data.truncation": "no prompt is cut: one of more than data.max_prompt_length is refused",
+    "data.image_patch_size": "the student's image processor has it (actor_rollout_ref.model.path)",
     "data.reward_fn_key": "the column data_source says which data set a row is of",
     "data.tokenizer": "the student's folder has it (actor_rollout_ref.model.path)",
     "data.filter_overlong_prompts_workers": "no row is dropped (data.filter_overlong_prompts)",
@@ -131,6 +136,10 @@ REFUSED = {
     MODEL + "tiled_mlp*": "it would replace the layers that student and teacher share",
     MODEL + "mtp*": "the models have no heads for several tokens",
     ROLLOUT + "mtp*": "the models have no heads for several tokens",
+    ACTOR + "rollout_n": "set actor_rollout_ref.rollout.n",
+    ACTOR + "use_remove_padding": "vaopd.layout says how rows are laid out",
+    ACTOR + "checkpoint.strict": "it belongs to Megatron; the strategy here is fsdp2",
+    ACTOR + "fsdp_config.dtype": "it belongs to Megatron: set fsdp_config.mixed_precision.param_dtype",
     ACTOR + "ppo_micro_batch_size": "set ppo_micro_batch_size_per_gpu",
     ACTOR + "tau_*": "it belongs to a policy loss that no method here uses",
     ACTOR + "policy_loss.*": "GRPO and PAPO use verl's vanilla policy loss",
@@ -159,6 +168,7 @@ REFUSED = {
     ROLLOUT + "do_sample": "rollouts are sampled (temperature, top_p); val_kwargs.do_sample is that of validations",
     ROLLOUT + "log_prob_*": "log-probabilities come with the update (actor.ppo_max_token_len_per_gpu)",
     ROLLOUT + "over_sample_rate": "every rollout is used",
+    ROLLOUT + "skip_tokenizer_init": "it belongs to sglang; rollouts are vLLM's",
     ROLLOUT + "multi_stage_wake_up": "it belongs to sglang; rollouts are vLLM's",
     ROLLOUT + "router_config_path": "verl's trainer does not read it",
     ROLLOUT + "multi_turn*": "an answer is one turn",
@@ -174,14 +184,6 @@ REFUSED = {
     ROLLOUT + "n_gpus_per_node": "rollouts run on the student's devices (trainer.n_gpus_per_node)",
 }
 """Why nothing follows a setting."""
-
-ONE_MODES = {
-    "trainer.v1.colocate_async.num_warmup_batches": "colocate_async",
-    "trainer.v1.sampler.max_off_policy_strategy": "colocate_async",
-    "trainer.v1.sampler.max_off_policy_threshold": "colocate_async",
-    "trainer.v1.sampler.sync_refill_failed_groups": "sync",
-}
-"""Settings that are used, under one ``trainer.v1.trainer_mode`` alone."""
 
 
 def kind_of(name: str) -> str | None:
@@ -222,6 +224,3 @@ def refuse_unread(config: DictConfig, host: DictConfig) -> None:
             raise ValueError(f"{name}={value!r}: verl has no such setting; take it out, or correct its name")
         if kind_of(name) == "refused":
             raise ValueError(f"{name}={value!r}: nothing here follows it; take it out: {REFUSED[_longest(name)[0]]}")
-        mode = config.trainer.v1.trainer_mode
-        if ONE_MODES.get(name, mode) != mode:
-            raise ValueError(f"{name}={value!r}: nothing follows it under trainer.v1.trainer_mode={mode}; take it out")

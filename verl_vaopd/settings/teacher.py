@@ -17,9 +17,9 @@ class TeacherConfig:
     placement: str = "colocated"
     """``colocated``: on the student's devices, in the same processes; ``separate``: on devices of its own."""
     nnodes: int = 1
-    """Nodes of the separate pool."""
+    """Nodes of the separate pool (``placement=separate``)."""
     n_gpus_per_node: int = 8
-    """Devices per node of the separate pool."""
+    """Devices per node of the separate pool; where nothing is set, as many as ``trainer.n_gpus_per_node``."""
     dtype: str = "bf16"
     """Dtype of the teacher's weights and compute: ``bf16`` or ``fp32``."""
     param_offload: bool = False

@@ -169,6 +169,11 @@ class Method(ABC):
         its other settings. Of a section: all in it."""
         return TWO_VIEWS if self.teacher_views == 2 else ()
 
+    @property
+    def policy_gradient(self) -> bool:
+        """Whether verl's settings of a loss on the reward are read (``settings/conditional.py``)."""
+        return "rm_scores" in self.reads
+
     # ------------------------------------------------------------------ views, and who sees them
 
     @property
