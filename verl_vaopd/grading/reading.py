@@ -7,6 +7,7 @@ from fractions import Fraction
 from verl_vaopd.formulas.arithmetic import decimal, same
 from verl_vaopd.formulas.brackets import balanced, split
 from verl_vaopd.formulas.points import SIGN
+from verl_vaopd.formulas.units import added_up, split_multiplier, split_unit
 from verl_vaopd.formulas.values import value
 from verl_vaopd.grading.shapes import (
     Expression,
@@ -22,7 +23,6 @@ from verl_vaopd.grading.shapes import (
     name_of,
 )
 from verl_vaopd.grading.text import key
-from verl_vaopd.grading.units import added_up, split_multiplier, split_unit
 
 _DEEP = 20  # brackets in all
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{2,3})*,\d{3}(?![\d]|,\d)")

@@ -5,12 +5,12 @@ from fractions import Fraction
 
 from verl_vaopd.formulas.arithmetic import proportional, same
 from verl_vaopd.formulas.points import same_formula, same_relation
+from verl_vaopd.formulas.units import DEGREE, PERCENT, RADIAN, Unit, read_unit, split_unit
 from verl_vaopd.formulas.values import rounds_to, value
 from verl_vaopd.grading.choices import choice_letters, choice_text, glued_letters
 from verl_vaopd.grading.reading import as_region, readings
 from verl_vaopd.grading.shapes import Expression, Interval, Named, Region, Relation, Several, Shape, Words, name_of
 from verl_vaopd.grading.text import key, plain
-from verl_vaopd.grading.units import DEGREE, PERCENT, RADIAN, Unit, read_unit, split_unit
 
 Equal = Callable[[str, str], bool]
 """Are two plain texts (``text.py``), two formulas or two relations, the same?"""

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from verl_vaopd.formulas.units import Unit
 from verl_vaopd.formulas.values import FUNCTIONS
-from verl_vaopd.grading.units import Unit
 
 _NAME = re.compile(
     rf"""

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from verl_vaopd.grading.unit_names import MULTIPLIERS, NAMES, NO_UNIT, SPEEDS
+from verl_vaopd.formulas.unit_names import MULTIPLIERS, NAMES, NO_UNIT, SPEEDS
 
 _LOWER = {name.lower(): unit for name, unit in NAMES.items()}
 _WORDS = sorted((name for name in [*_LOWER, *SPEEDS] if len(name) > 1 and name.isascii()), key=len, reverse=True)
