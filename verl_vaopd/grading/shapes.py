@@ -98,8 +98,8 @@ def name_of(text: str) -> str:
 def is_words(text: str) -> bool:
     """Is the text in letters no formula? ``SAS``, ``isosceles triangle``, ``no``; not ``xy``, ``2ab``, ``x sin x``."""
     bare = _NO_LETTERS.sub(" ", text)
-    runs = re.findall(r"[^\W\d_]+", bare)
-    if any(len(run) > 3 or not run.isascii() and run not in "πΩ" for run in runs) or _TWO_WORDS.search(bare):
+    runs = re.findall(r"[^\W\d_πΩ]+", bare)
+    if any(len(run) > 3 or not run.isascii() for run in runs) or _TWO_WORDS.search(bare):
         return True
     if re.search(r"[\d+*/^=<>\\]", text):
         return False
