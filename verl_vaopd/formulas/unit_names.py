@@ -67,14 +67,15 @@ def _names() -> dict[str, tuple[str, Fraction]]:
 
 NAMES = _names()
 """Base, "" for one that says nothing, and how many of it, by spelling."""
-_PREFIXES = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9}
-_WITH = "m g s L N J W V A Ω Pa Hz mol eV cal".split()
-_SEGMENTS = {"MN", "GN", "MA", "GA", "ML", "GL"}  # rather than units
+_PREFIXES = {"p": -12, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9}
+_WITH = "m g s L N J W V A Ω Pa Hz mol eV cal F C".split()
+_ASIDE = "MN GN MA GA ML GL MF GF MC GC pm".split()  # segments, a time: rather than units
 PREFIXED = {
-    prefix + unit: (NAMES[unit][0], NAMES[unit][1] * Fraction(10) ** power)
+    prefix + unit: (base, factor * Fraction(10) ** power)
     for unit in _WITH
+    for base, factor in [NAMES.get(unit, (unit, 1))]
     for prefix, power in _PREFIXES.items()
-    if prefix + unit not in _SEGMENTS
+    if prefix + unit not in _ASIDE
 }
 """The same of those with a prefix of the SI, ``u`` for micro; here case counts."""
-PREFIXED_PATTERN = rf"(?:\\mu\s*|[{''.join(_PREFIXES)}])(?:{'|'.join(_WITH)})"
+PREFIXED_PATTERN = rf"(?!{'|'.join(_ASIDE)})(?:\\mu\s*|[{''.join(_PREFIXES)}])(?:{'|'.join(_WITH)})"

@@ -100,6 +100,9 @@ def added_up(text: str) -> tuple[str, Unit] | None:
     parts = [(match[1], _unit(match[2])) for match in _SEVERAL.finditer(text)]
     if len(parts) < 2 or _SEVERAL.sub("", text) or None in (units := [unit for _, unit in parts]):
         return None
+    if units == [_MINUTE, _SECOND]:  # 5'3"
+        units = [MEANINGS[unit][1] for unit in units]
+        parts = [(number, unit) for (number, _), unit in zip(parts, units, strict=True)]
     if len({unit.bases for unit in units}) > 1 or units[0].factor <= units[1].factor:
         return None
     total = sum(Fraction(number) * unit.factor for number, unit in parts)

@@ -3,8 +3,8 @@
 import re
 
 _LEAD = (
-    r"(?:(?:the\s+)?(?:correct\s+|right\s+)?(?:options?|choices?|answers?)(?:\s+(?:is|are))?|both|it\s+is|it's"
-    "|选项|答案|选择|选|故选|应选)"
+    r"(?:(?:the\s+)?(?:correct\s+|right\s+)?(?:options?|choices?|answers?)(?:\s+(?:is|are))?|both|only|it\s+is|it's"
+    "|选项|【?答案】?|选择|选|故选|应选)"
 )
 _LEADING = re.compile(rf"{_LEAD}\s*[:\s]?\s*(?=[(\[【]?[A-Z](?![a-zA-Z]))", re.IGNORECASE)
 _ONE = r"(?:\(\s*([A-Z])\s*\)|\[\s*([A-Z])\s*\]|([A-Z])(?![a-zA-Z])|【\s*([A-Z])\s*】)"

@@ -98,9 +98,9 @@ def _expression(text: str) -> Expression | Words:
     amount, times = split_multiplier(amount)
     if is_words(amount):
         number, behind = leading_number(text) or (None, text)
-        if number is None or behind and not read_unit(behind) or read_unit(text):
+        if number is None or behind and not read_unit(behind) and behind not in ("unit", "units") or read_unit(text):
             return Words(text)
-        amount, unit = str(number), read_unit(behind)
+        amount, unit, times = str(number), read_unit(behind), 1
     return Expression(amount if times == 1 else f"({amount})*{times}", unit)
 
 

@@ -18,7 +18,7 @@ _NAME = re.compile(
     re.VERBOSE,
 )
 _OF = re.compile(r"(?:the\s+)?(?:(?:measure|length|value|area|size)\s+of\s+)?", re.IGNORECASE)
-_OVER = re.compile(r"(?:m\s*)?\\(?:overline|bar|widehat)\s*\{?([a-zA-Z]+)\}?|\|([a-zA-Z]+)\|")
+_OVER = re.compile(r"(?:m\s*)?\\(?:overline|bar|widehat|overrightarrow|vec)\s*\{?([a-zA-Z]+)\}?|\|([a-zA-Z]+)\|")
 _NO_LETTERS = re.compile(
     rf"\\(?:begin|end)\{{[a-z*]+\}}|\\[a-zA-Z]+|(?<![a-zA-Z])(?:{FUNCTIONS}|arcsin|arccos|arctan|pi)(?![a-zA-Z])"
 )

@@ -35,7 +35,7 @@ _CHARACTERS = str.maketrans(
         "¬": "\\neg ",
     }
     | {"⟨": "(", "⟩": ")", "〈": "(", "〉": ")", "∛": "√[3]", "∜": "√[4]", "ℝ": "\\mathbb{R}"}
-    | {"∥": "\\parallel ", "⊥": "\\perp "}
+    | {"∥": "\\parallel ", "⊥": "\\perp ", "∼": "\\sim "}
     | dict(zip("αβγδεζηθκλμνξρστφχψω", (f"\\{name} " for name in _GREEK.split()), strict=True))
 )
 _COMMANDS = (
