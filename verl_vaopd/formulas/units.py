@@ -9,7 +9,8 @@ from verl_vaopd.formulas.unit_names import MULTIPLIERS, NAMES, NO_UNIT, PREFIXED
 _LOWER = {name.lower(): unit for name, unit in NAMES.items()}
 _WORDS = sorted((name for name in [*_LOWER, *SPEEDS] if len(name) > 1 and name.isascii()), key=len, reverse=True)
 _SIGNS = sorted((name for name in NAMES if len(name) == 1 or not name.isascii()), key=len, reverse=True)
-_EITHER = [rf"(?i:{'|'.join(map(re.escape, _WORDS))})", rf"(?:{'|'.join(map(re.escape, _SIGNS))})", PREFIXED_PATTERN]
+_EITHER = [rf"(?i:{'|'.join(map(re.escape, _WORDS))})", rf"(?:{'|'.join(map(re.escape, _SIGNS))})"]
+_EITHER.append(rf"(?!{_EITHER[0]}(?![a-zA-Z])){PREFIXED_PATTERN}")  # no name in two ways: many would take for ever
 _TERM = (
     r"(?:(?P<square>(?i:square|sq\.?|平方)\s*)|(?P<cubic>(?i:cubic|cu\.?|立方)\s*))?"
     rf"(?P<name>(?:{'|'.join(_EITHER)})(?![a-zA-Z]))"
