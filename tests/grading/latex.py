@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
+from verl_vaopd.formulas.unit_names import NAMES
 from verl_vaopd.grading.text import _COMMANDS
-from verl_vaopd.grading.unit_names import NAMES
 
 ATOMS = st.one_of(
     st.integers(-(10**20), 10**20).map(str),

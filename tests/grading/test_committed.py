@@ -42,6 +42,38 @@ from verl_vaopd.grading.committed import committed_answer
         # a marker with nothing behind it on its line
         ("Answer:\n42 \\boxed{7}", "7"),
         ("Answer: ** \nFinal answer: 6", "6"),
+        # reasons and leads
+        ("The answer is 5 because x.", "5"),
+        ("The answer is 5, since 2+3=5.", "5"),
+        ("The answer is B because it fits.", "B"),
+        ("The answer is therefore 5", "5"),
+        ("The answer is thus, $x=5$.", "$x=5$"),
+        ("Answer: 5 (since 2+3=5)", "5"),
+        ("答案是5，因为2+3=5", "5"),
+        ("Answer: because it is so", "because it is so"),
+        ("【答案】B", "B"),
+        ("【答案】：B", "B"),
+        ("答案选B", "B"),
+        ("答案应为5。", "5"),
+        # weaker ones, where nothing else is
+        ("Therefore, x = 5", "x = 5"),
+        ("2 + 3 = 5\n**Hence x = 5.**\n", "x = 5"),
+        ("所以x=5", "x=5"),
+        ("Therefore, x = 5\nand more", "Therefore, x = 5\nand more"),  # not the last line
+        ("Sole 5", "Sole 5"),
+        ("**Final Answer**\n5", "5"),
+        ("### Final Answer\n\n5 cm.", "5 cm"),
+        ("**Answer:**\n42", "42"),
+        ("Answer:\n42 because so", "42"),
+        ("<answer>5</answer>", "5"),
+        ("<think>no</think>\n<answer>\n(B)\n</answer>", "(B)"),
+        ("<answer>5</answer> \\boxed{6}", "6"),
+        ('{"answer": "5"}', "5"),
+        ('```json\n{"reason": "x", "answer": 5}\n```', "5"),
+        (r'{"final_answer": "\\frac{1}{2}"}', r"\frac{1}{2}"),
+        (r'{"answer": "\sqrt{2}"}', r"\sqrt{2}"),
+        (r"So \boxed{5", r"\boxed{5"),
+        (r"So \boxed 5.", "5"),
         # none
         ("it is 42", "it is 42"),
         (r"\boxed{4", r"\boxed{4"),
@@ -56,8 +88,23 @@ def test_committed_answer(text, answer):
 
 
 @pytest.mark.parametrize(
-    "part", ["\\boxed{", "Answer: ", "answer is", "{", "\\", "final ", "the ", "Answer:\n", " *", "答案"]
+    "part",
+    ["\\boxed{", "Answer: ", "answer is", "{", "\\", "final ", "the ", "Answer:\n", " *", "答案"]
+    + [
+        "<answer>",
+        '"answer": "',
+        "So ",
+        "So\n",
+        "\n",
+        "Answer ",
+        "Answer:  \n",
+        "\\boxed ",
+        "Answer: 5 ",
+        "(",
+        ", since",
+    ],
 )
 def test_a_long_text_is_read_in_one_pass(part):
     """A pass for each of its boxes would take hours."""
-    assert isinstance(committed_answer(part * 50_000), str)
+    for text in (part * 50_000, part + " " * 200_000 + "x\ny"):
+        assert isinstance(committed_answer(text), str)

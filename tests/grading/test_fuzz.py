@@ -21,6 +21,7 @@ ENDS = 60  # seconds; an answer without limits takes hours, one with them a few 
 @looked_at(60)
 @given(answer=ANSWERS, truth=ANSWERS)
 @example("(" * 400, ")" * 400)
+@example("km " * 160, "5")
 @example("0^-0.001", "0")
 @example("9" * 500, "9^" * 200)
 @example("1,11" * 120, "\\sqrt" * 100)

@@ -5,6 +5,8 @@ import re
 
 def split(text: str, separator: re.Pattern, keep: bool = False) -> list[str]:
     """The parts of ``text`` between separators outside all brackets; with ``keep`` the separators' groups too."""
+    if not separator.search(text):
+        return [text]
     depth, outside = 0, []
     for each in text:
         outside.append(depth == 0)

@@ -16,7 +16,7 @@ _LATEX = LatexExtractionConfig(
     normalization_config=NormalizationConfig(basic_latex=True, malformed_operators=True, nits=True, boxed="none"),
 )
 _SPELLED = str.maketrans(
-    {"π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "∠": r"\angle "}
+    {"π": r"\pi ", "Ω": r"\Omega ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "∠": r"\angle "}
     | {"△": r"\triangle ", "°": r"^{\circ}", "±": r"\pm ", "*": r"\cdot ", "$": ""}
 )
 _MIXED = re.compile(r"(?<![\d.}^_])(\d+)\s*(\\frac\{(\d+)\}\{(\d+)\})")

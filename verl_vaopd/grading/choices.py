@@ -3,16 +3,19 @@
 import re
 
 _LEAD = (
-    r"(?:(?:the\s+)?(?:correct\s+|right\s+)?(?:options?|choices?|answers?)(?:\s+(?:is|are))?|both"
-    "|选项|答案|选择|选|故选|应选)"
+    r"(?:(?:the\s+)?(?:correct\s+|right\s+)?(?:options?|choices?|answers?)(?:\s+(?:is|are))?|both|only|it\s+is|it's"
+    "|选项|【?答案】?|选择|选|故选|应选)"
 )
-_LEADING = re.compile(rf"{_LEAD}\s*[:\s]?\s*(?=[(\[]?[A-Z](?![a-zA-Z]))", re.IGNORECASE)
-_ONE = r"(?:\(\s*([A-Z])\s*\)|\[\s*([A-Z])\s*\]|([A-Z])(?![a-zA-Z]))"
-_LETTER = re.compile(rf"{_ONE}\s*[.:)]?(?:\s+is\s+(?:the\s+)?(?:correct|right)(?:\s+(?:answer|option|choice))?)?$")
+_LEADING = re.compile(rf"{_LEAD}\s*[:\s]?\s*(?=[(\[【]?[A-Z](?![a-zA-Z]))", re.IGNORECASE)
+_ONE = r"(?:\(\s*([A-Z])\s*\)|\[\s*([A-Z])\s*\]|([A-Z])(?![a-zA-Z])|【\s*([A-Z])\s*】)"
+_LETTER = re.compile(
+    rf"{_ONE}\s*[.:)]?\s*(?:选?项)?(?:\s+is\s+(?:the\s+)?(?:correct|right)(?:\s+(?:answer|option|choice))?)?$"
+)
 _LETTER_AND_TEXT = re.compile(
-    r"(?:([A-Z])\s*[.:)、]|\(([A-Z])\)\s*[.:、]?|([A-Z])\s+-(?=\s)|([A-Z])\s+(?=[\d\\-]))\s*(\S.*)$", re.DOTALL
+    r"(?:([A-Z])\s*[.:)、]|\(([A-Z])\)\s*[.:、]?|([A-Z])\s+-(?=\s)|([A-Z])\s+(?=[\d\\-]|\([^(),;]*\)$))\s*(\S.*)$",
+    re.DOTALL,
 )
-_ANOTHER = re.compile(r"(?<![a-zA-Z\\])\(?[A-Z]\s*[:.)]")
+_ANOTHER = re.compile(r"(?<![a-zA-Z\\])\(?[A-Z]\s*[:.)]|(?<![\w\\])\([A-Z]$|[\d}/;,]\s*(?:[A-Z]\s+-\s|[A-Z]\s+\d)")
 _SEPARATOR = re.compile(r"\s*(?:,\s*and\b|[,;、&]|\band\b|和|与|及)\s*")
 
 
@@ -22,6 +25,7 @@ def choice_letters(answer: str) -> frozenset[str] | None:
     None for anything else, small letters and named values (``A: 30, B: 60``) included.
     """
     answer = _LEADING.sub("", answer, count=1) if _LEADING.match(answer) else answer
+    answer = re.sub(r"\s+only$", "", answer)
     answer = re.sub(r"(?<=\([A-Z]\))\s*(?=\([A-Z]\))", ",", answer)  # (A)(C)
     letters = [_letter(part) for part in _SEPARATOR.split(answer)]
     if all(letters) and len(set(letters)) == len(letters):

@@ -1,5 +1,6 @@
 """The answer that a text commits to."""
 
+import json
 import re
 
 from verl_vaopd.grading.boxed import boxes
@@ -10,13 +11,27 @@ _MARKER = re.compile(
         (?:final\s+)? answer (?:\s+is)? [ \t*_]* [:：]            # Answer:  Final answer:  The answer is:
       | the \s+ (?:(?:final|correct|right)\s+)? answer \s+ is \b  # The answer is
       )
-    | (?:最终|最后|正确)? (?:的)? (?:答案 \s* (?:为|是|[:：]) | 答 \s* [:：])  # 答案：  答案是  最终答案是  答：
+    | (?:最终|最后|正确)? (?:的)? (?:答案 \s* (?:应?[为是选] | 】\s*[:：]? | [:：]) | 答 \s* [:：])  # 答案：  【答案】
     | (?:最终|最后) 答案
     """,
     re.IGNORECASE | re.VERBOSE,
 )
 _BETWEEN = re.compile(r"[\s$*_:：(\[\\]*")  # of a marker and the box that directly follows it
 _AROUND = " \t\r#*_`:："
+_LEAD = re.compile(
+    r"(?:(?:(?:therefore|thus|hence|so|then|simply|clearly|just)(?![a-z])|故|因此|所以|∴)[\s,，:：]*)+", re.IGNORECASE
+)
+_CONCLUSION = re.compile(r"[*_ \t]*(?:(?:therefore|thus|hence|so)(?![a-z])|∴|因此|所以|故)", re.IGNORECASE)
+_REASON = re.compile(r"(?<![a-z])(?:because|since)(?![a-z])|因为|由于", re.IGNORECASE)
+_WEAK = (  # in this order, where no box and no marker is
+    re.compile(r"<answer>((?:[^<]|<(?!/?answer>))+)</answer>", re.IGNORECASE),
+    re.compile(r"""["'](?:final[_ ]?)?answer["']\s*:\s*("(?:[^"\\]|\\.)*"|[^\s"{}\[\],]+)""", re.IGNORECASE),  # JSON
+    re.compile(r"(\\boxed\s*\{[^\n]*)"),  # cut off
+    re.compile(r"\\boxed\s+([^\s{][^\n]*)"),
+    re.compile(
+        r"^[#*_ \t]*(?:the )?(?:final |correct )?answer[*_ \t:：]*\n\s*(\S[^\n]*)", re.IGNORECASE | re.MULTILINE
+    ),
+)
 _END = re.compile(r"[。！？]|[.?]\s+(?=[A-Z][a-z ]|[^\x00-\x7f])")
 
 
@@ -26,7 +41,8 @@ def committed_answer(text: str) -> str:
     It commits with a balanced ``\boxed{...}`` that holds something, or with a marker (``Answer:``, ``Final answer:``,
     ``The answer is``, ``答案：``, ``答案是``, ``最终答案`` and the like, in any case). A marker's answer is the content
     of the box that directly follows it, else the first sentence behind it on its line; a marker with nothing there
-    does not count.
+    does not count. Neither does a reason behind it. A text without any of these may still say its answer in a weaker
+    way (``_WEAK``).
     """
     found = [box for box in boxes(text) if text[box[1] : box[2]].strip()]
     first_box = found[0][0] if found else len(text)
@@ -40,10 +56,39 @@ def committed_answer(text: str) -> str:
         if box is not None:
             inside, end = starts[box]
             return text[inside:end].strip()
-        sentence = line[: end.start()] if (end := _END.search(line)) else line
-        if answer := sentence.strip(_AROUND).rstrip("."):
+        if answer := _answer_of(line):
             return answer
     if found:
         _, inside, end = found[0]
         return text[inside:end].strip()
-    return text
+    return _weakly_committed(text) or text
+
+
+def _answer_of(line: str) -> str:
+    """The first sentence of what stands behind a marker, without ``therefore`` before it and ``because ...`` behind."""
+    sentence = line[: end.start()] if (end := _END.search(line)) else line
+    sentence = sentence.strip(_AROUND)
+    if lead := _LEAD.match(sentence):
+        sentence = sentence[lead.end() :] or sentence
+    if reason := _REASON.search(sentence):
+        sentence = sentence[: reason.start()].rstrip(" ,，;(（*") or sentence
+    return sentence.strip(_AROUND).rstrip(".")
+
+
+def _weakly_committed(text: str) -> str:
+    """The answer of a tag, of JSON, of a box that is cut off, below a heading, of a last line with ``Therefore``."""
+    for pattern in _WEAK:
+        if match := pattern.search(text):
+            answer = match[1].strip()
+            if answer[:1] == '"':
+                answer = _unquoted(answer)
+            return _answer_of(answer)
+    last = text.rstrip().rpartition("\n")[2]
+    return _answer_of(last) if _CONCLUSION.match(last) else ""
+
+
+def _unquoted(literal: str) -> str:
+    try:
+        return json.loads(literal, strict=False)
+    except ValueError:  # LaTeX as it is
+        return literal[1:-1]

@@ -6,7 +6,9 @@ from fractions import Fraction
 
 from verl_vaopd.formulas.arithmetic import decimal, same
 from verl_vaopd.formulas.brackets import balanced, split
+from verl_vaopd.formulas.number_words import leading_number
 from verl_vaopd.formulas.points import SIGN
+from verl_vaopd.formulas.units import added_up, read_unit, split_multiplier, split_unit
 from verl_vaopd.formulas.values import value
 from verl_vaopd.grading.shapes import (
     Expression,
@@ -22,7 +24,6 @@ from verl_vaopd.grading.shapes import (
     name_of,
 )
 from verl_vaopd.grading.text import key
-from verl_vaopd.grading.units import added_up, split_multiplier, split_unit
 
 _DEEP = 20  # brackets in all
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{2,3})*,\d{3}(?![\d]|,\d)")
@@ -32,6 +33,7 @@ _IS = re.compile(r"\s+(?:is|are|equals|is equal to)\s+(?=.*\d)(?!.*\bnot\b)")
 _SEPARATOR = re.compile(r"\s*(?:,\s*(?:and|or)\b|[,;、]|\b(?:and|or)\b|和|或|与)\s*")
 _COMMA, _COLON, _BAR = re.compile(r"\s*[,;]\s*"), re.compile(":"), re.compile(r"[|:]")
 _WORDED, _UNION = re.compile(r"\b(?:and|or)\b|和|或|与"), re.compile(r"\bor\b|或")
+_ASIDE = re.compile(r"(\S.*?)\s*\(\s*(?:(or\b|=|i\.e\.,?|that is,?|即)|≈|(?:about|approximately)\b|约)\s*(\S.*)\)")
 _POINT = re.compile(r"([A-Z]'*)\s*(\(.*\d.*\))")
 _TRIGONOMETRY = re.compile(r"(?<![a-zA-Z])(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
 
@@ -53,6 +55,10 @@ def read(text: str) -> Shape:
         return Region((Interval(None, None),))
     if _NOTHING.fullmatch(text):
         return Region(())
+    if text.endswith(")") and (aside := _ASIDE.fullmatch(text)) and balanced(aside[3]):  # 5.5 (or 11/2)
+        text = f"{aside[1]} {'or' if aside[2] else '≈'} {aside[3]}"
+    if " and " in text and (number := leading_number(text)) and not number[1]:  # one hundred and five
+        return Expression(str(number[0]))
     if shape := _membership(text):
         return shape
     if amount := added_up(text):
@@ -91,7 +97,10 @@ def _expression(text: str) -> Expression | Words:
     amount, unit = split_unit(text)
     amount, times = split_multiplier(amount)
     if is_words(amount):
-        return Words(text)
+        number, behind = leading_number(text) or (None, text)
+        if number is None or behind and not read_unit(behind) and behind not in ("unit", "units") or read_unit(text):
+            return Words(text)
+        amount, unit, times = str(number), read_unit(behind), 1
     return Expression(amount if times == 1 else f"({amount})*{times}", unit)
 
 
@@ -105,7 +114,21 @@ def _several(parts: list[str], text: str) -> Shape:
     flat: list[Shape] = []
     for item in items:
         flat += item.items if isinstance(item, Several) and item.brackets == "" else [item]
+    if len(flat) == 2 and _UNION.search(text) and _one_value(*flat):
+        return Several(tuple(flat), "≈")
     return Several(tuple(flat), "or" if _WORDED.search(text) else "")
+
+
+def _one_value(first: Shape, second: Shape) -> bool:
+    """``5.5 or 11/2``, ``2√3 or 3.46``: two spellings of one number."""
+    if not (isinstance(first, Expression) and isinstance(second, Expression) and first.unit == second.unit):
+        return False
+    numbers = [(value(each.text), each.text) for each in (first, second)]
+    if any(number is None for number, _ in numbers):
+        return False
+    (one, text), (other, behind) = numbers
+    rounded = ((one, behind), (other, text))
+    return same(one, other) or any(re.search(r"\.\d\d+$", end) and _rounded(of, end) for of, end in rounded)
 
 
 def _intersection(first: Interval, second: Interval) -> Interval | None:

@@ -5,12 +5,13 @@ from fractions import Fraction
 
 from verl_vaopd.formulas.arithmetic import proportional, same
 from verl_vaopd.formulas.points import same_formula, same_relation
+from verl_vaopd.formulas.units import DEGREE, MEANINGS, PERCENT, RADIAN, Unit, read_unit, split_unit
 from verl_vaopd.formulas.values import rounds_to, value
 from verl_vaopd.grading.choices import choice_letters, choice_text, glued_letters
+from verl_vaopd.grading.clashes import clash, glued, in_bases, says_both
 from verl_vaopd.grading.reading import as_region, readings
 from verl_vaopd.grading.shapes import Expression, Interval, Named, Region, Relation, Several, Shape, Words, name_of
 from verl_vaopd.grading.text import key, plain
-from verl_vaopd.grading.units import DEGREE, PERCENT, RADIAN, Unit, read_unit, split_unit
 
 Equal = Callable[[str, str], bool]
 """Are two plain texts (``text.py``), two formulas or two relations, the same?"""
@@ -30,7 +31,10 @@ def judge(answer: str, truth: str, equal: Equal) -> bool:
     if (letters := glued_letters(truth)) and choice_letters(answer) == letters:
         return True
     if truth.lower() in _YES_NO:
-        return _words(answer)[:1] == [truth.lower()]
+        words = _words(answer)
+        return words[:1] == [truth.lower()] and not says_both(words)
+    if clash(answer, truth):
+        return False
     wanted = list(readings(truth))
     texts = [answer, *filter(None, [choice_text(answer)])]
     return any(_same(given, one, equal) for text in texts for given in readings(text) for one in wanted)
@@ -78,7 +82,7 @@ def _same_relations(given: Shape, wanted: Shape, equal: Equal) -> bool:
     if not all(texts):
         return False
     decided = same_relation(*texts)
-    return equal(*texts) if decided is None else decided
+    return not any(map(glued, texts)) and equal(*texts) if decided is None else decided
 
 
 def _relation_of(shape: Shape) -> str:
@@ -180,6 +184,9 @@ def _factors(given: Unit | None, wanted: Unit | None) -> list[str]:
         if DEGREE in (given, wanted):
             return ["1", "π/180" if given == DEGREE else "180/π"]
         return ["1"]
+    if given in MEANINGS or wanted in MEANINGS:
+        meant = [MEANINGS.get(unit, (unit,)) for unit in (given, wanted)]
+        return [factor for one in meant[0] for other in meant[1] for factor in _factors(one, other)]
     if {given, wanted} == {DEGREE, RADIAN}:
         return ["π/180" if given == DEGREE else "180/π"]
     return [str(Fraction(given.factor, wanted.factor))] if given.bases == wanted.bases else []
@@ -188,13 +195,16 @@ def _factors(given: Unit | None, wanted: Unit | None) -> list[str]:
 def _same_amount(given: str, wanted: str, equal: Equal) -> bool:
     if key(given) == key(wanted):
         return True
+    bases = in_bases(given), in_bases(wanted)
+    if any(bases):
+        return (bases[0] or key(given)) == (bases[1] or key(wanted))
     parts = [[value(part) for part in text.split(":")] for text in (given, wanted)]
     if None not in parts[0] + parts[1]:
         return _same_ratio(*parts) or len(parts[0] + parts[1]) == 2 and (
             rounds_to(parts[1][0], given) or rounds_to(parts[0][0], wanted)
         )  # fmt: skip
     decided = same_formula(given, wanted)
-    return equal(given, wanted) if decided is None else decided
+    return not glued(given + ";" + wanted) and equal(given, wanted) if decided is None else decided
 
 
 def _same_ratio(given: list, wanted: list) -> bool:

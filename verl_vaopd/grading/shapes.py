@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from verl_vaopd.formulas.units import Unit
 from verl_vaopd.formulas.values import FUNCTIONS
-from verl_vaopd.grading.units import Unit
 
 _NAME = re.compile(
     rf"""
@@ -18,7 +18,7 @@ _NAME = re.compile(
     re.VERBOSE,
 )
 _OF = re.compile(r"(?:the\s+)?(?:(?:measure|length|value|area|size)\s+of\s+)?", re.IGNORECASE)
-_OVER = re.compile(r"(?:m\s*)?\\(?:overline|bar|widehat)\s*\{?([a-zA-Z]+)\}?|\|([a-zA-Z]+)\|")
+_OVER = re.compile(r"(?:m\s*)?\\(?:overline|bar|widehat|overrightarrow|vec)\s*\{?([a-zA-Z]+)\}?|\|([a-zA-Z]+)\|")
 _NO_LETTERS = re.compile(
     rf"\\(?:begin|end)\{{[a-z*]+\}}|\\[a-zA-Z]+|(?<![a-zA-Z])(?:{FUNCTIONS}|arcsin|arccos|arctan|pi)(?![a-zA-Z])"
 )
@@ -98,8 +98,8 @@ def name_of(text: str) -> str:
 def is_words(text: str) -> bool:
     """Is the text in letters no formula? ``SAS``, ``isosceles triangle``, ``no``; not ``xy``, ``2ab``, ``x sin x``."""
     bare = _NO_LETTERS.sub(" ", text)
-    runs = re.findall(r"[^\W\d_]+", bare)
-    if any(len(run) > 3 or not run.isascii() and run not in "πΩ" for run in runs) or _TWO_WORDS.search(bare):
+    runs = re.findall(r"[^\W\d_πΩ]+", bare)
+    if any(len(run) > 3 or not run.isascii() for run in runs) or _TWO_WORDS.search(bare):
         return True
     if re.search(r"[\d+*/^=<>\\]", text):
         return False

@@ -11,7 +11,7 @@ from verl_vaopd.grading.boxed import BOX, closing_brace
 
 _SUPERSCRIPTS = {"⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ"[n]: "0123456789+-n"[n] for n in range(13)}
 _SUBSCRIPTS = {"₀₁₂₃₄₅₆₇₈₉"[n]: str(n) for n in range(10)}
-_GREEK = "alpha beta gamma delta theta lambda mu rho sigma phi omega"
+_GREEK = "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega"
 _CHARACTERS = str.maketrans(
     dict.fromkeys("−–—‐‑‒―", "-")
     | dict.fromkeys("×·⋅∙•∗✕", "*")
@@ -19,10 +19,24 @@ _CHARACTERS = str.maketrans(
     | dict.fromkeys("≥≧⩾", ">=")
     | dict.fromkeys("‘’´", "'")
     | dict.fromkeys("“”", '"')
-    | {"÷": "/", "∕": "/", "⁄": "/", "∶": ":", "≠": "!=", "。": ".", "∣": "|", "≅": "≈", "º": "°", "˚": "°", "′": "'"}
+    | {
+        "÷": "/",
+        "∕": "/",
+        "⁄": "/",
+        "∶": ":",
+        "≠": "!=",
+        "。": ".",
+        "∣": "|",
+        "≅": "≈",
+        "º": "°",
+        "˚": "°",
+        "′": "'",
+        "″": '"',
+        "¬": "\\neg ",
+    }
     | {"⟨": "(", "⟩": ")", "〈": "(", "〉": ")", "∛": "√[3]", "∜": "√[4]", "ℝ": "\\mathbb{R}"}
-    | {"∥": "\\parallel ", "⊥": "\\perp "}
-    | dict(zip("αβγδθλμρσφω", (f"\\{name} " for name in _GREEK.split()), strict=True))
+    | {"∥": "\\parallel ", "⊥": "\\perp ", "∼": "\\sim "}
+    | dict(zip("αβγδεζηθκλμνξρστφχψω", (f"\\{name} " for name in _GREEK.split()), strict=True))
 )
 _COMMANDS = (
     dict.fromkeys("dfrac tfrac cfrac".split(), "\\frac")
@@ -40,6 +54,14 @@ _COMMANDS = (
         "displaystyle textstyle limits nolimits rm bf it tiny small large Large LARGE huge Huge".split(), ""
     )
     | dict.fromkeys("left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr".split(), "")
+    | {
+        "measuredangle": "∠",
+        "prime": "'",
+        "lnot": "\\neg ",
+        "varphi": "\\phi ",
+        "varepsilon": "\\epsilon ",
+        "Omega": "Ω",
+    }
     | {"div": "/", "lt": "<", "gt": ">", "pi": "π", "infty": "∞", "cup": "∪", "cap": "∩", "in": "∈", "pm": "±"}
     | {"angle": "∠", "triangle": "△", "langle": "(", "rangle": ")", "lbrace": "\\{", "rbrace": "\\}", "colon": ":"}
 )
@@ -53,6 +75,12 @@ _ARC = re.compile(r"\\(?:overset|stackrel)\s*\{\s*\\frown\s*\}|\\(?:overarc|over
 _SPACE = re.compile(r"\\([\\,;:> !])")
 _ROOT = re.compile(r"(?:√|\\sqrt(?![a-zA-Z])|(?<![\\a-zA-Z])sqrt)\s*(\[[^\[\]{}]*\])?\s*")
 _ABOUT = re.compile(r"^\s*(?:[=≈]|(?:about|around|approximately|approx\.?|roughly)\s|大约|约)\s*", re.IGNORECASE)
+_RECURRING = re.compile(
+    r"\.(\d*)(\\(?:dot|bar)\s*\{?\d+\}?(?:\d*\\dot\s*\{?\d\}?)?|(?<=\.)\(\d+\))"
+)  # 0.\dot{3}  0.(3)
+_OUTWARD = re.compile(r"(?:^|[∪∈=,]\s*)\](?=[^\[\]()]*[,;])|[,;][^\[\]()]*\[\s*(?:$|[∪,])")
+_ENDS = re.compile(r"([\[\]])([^\[\]()]*[,;][^\[\]()]*)([\[\]])")
+_BUILDER = re.compile(r"\{\s*\w+\s*(?:∈[^{}|:]*)?[|:][^{}]*[<>=∈][^{}]*\}")
 _RADICAND = re.compile(r"\d+(?:\.\d+)?|[a-zA-Zπ]|\\[a-zA-Z]+")
 
 
@@ -67,12 +95,25 @@ def plain(text: str) -> str:
     text = _math_and_markdown(text)
     text = _COMMAND.sub(lambda match: "" if match[1] else _COMMANDS.get(match[2], match[0]), text)
     text = re.sub(r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", "π", _ARC.sub(r"\\widehat", text))
-    text = _arguments(_roots(text))
+    text = _arguments(_roots(_numerals(text)))
     text = re.sub(r"\^\s*(?:\{\s*°\s*\}|°)|(?<=\d)\s*\^\s*(?:\{\s*o\s*\}|o(?![a-z]))", "°", text)
+    text = re.sub(r"\^\s*(?:\{\s*('+)\s*\}|('+))", r"\1\2", text)
     text = re.sub(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d/])", lambda match: match[0].replace(" ", ""), text)
     text = re.sub(r"\.{3,}", r"\\ldots ", text).replace("\\%", "%")
     text = re.sub(r"(?<![a-zA-Z])per\s?cent\b", "%", text, flags=re.IGNORECASE)
     return _trimmed(" ".join(text.split()))
+
+
+def _numerals(text: str) -> str:
+    """Recurring decimals, powers of ten, infinity, parallels, open ends as ``]0,1[``: one spelling each."""
+    if "." in text:
+        text = _RECURRING.sub(lambda match: f".{match[1]}\\overline{{{re.sub('[^0-9]', '', match[2])}}}", text)
+    text = re.sub(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)", "*", text)
+    text = re.sub(r"(?<![a-zA-Z\\])infinity(?![a-zA-Z])", "∞", text, flags=re.IGNORECASE)
+    text = re.sub(r"(?<=[a-zA-Z])\s*//\s*(?=[a-zA-Z])", r"\\parallel ", text)
+    if _OUTWARD.search(text):
+        text = _ENDS.sub(lambda match: f"{'[('[match[1] == ']']}{match[2]}{'])'[match[3] == '[']}", text)
+    return text
 
 
 def key(text: str) -> str:
@@ -81,9 +122,12 @@ def key(text: str) -> str:
 
 
 def _unicode(text: str) -> str:
+    if text.isascii():
+        return text
     text = "".join(each for each in text if unicodedata.category(each) not in ("Cf", "Cs", "Co"))
     text = re.sub(f"[{''.join(_SUPERSCRIPTS)}]+", lambda run: f"^{{{''.join(map(_SUPERSCRIPTS.get, run[0]))}}}", text)
     text = re.sub(f"[{''.join(_SUBSCRIPTS)}]+", lambda run: f"_{{{''.join(map(_SUBSCRIPTS.get, run[0]))}}}", text)
+    text = re.sub(r"(?<=[①-⑳])\s*(?=[①-⑳])", ", ", text)  # ①③ is two
     text = re.sub("[¼-¾⅐-⅞]", lambda each: _fraction(*unicodedata.normalize("NFKC", each[0]).split("⁄")), text)
     text = text.translate(_CHARACTERS)  # before NFKC, which would take some apart
     return unicodedata.normalize("NFKC", text).translate(_CHARACTERS)
@@ -154,8 +198,12 @@ def _trimmed(text: str) -> str:
     """Without punctuation, quotes and a pair of braces around it."""
     text = _ABOUT.sub("", text)
     while True:
-        before, text = text, text.strip(" \t\"*#_").rstrip(".,;:")  # fmt: skip
+        before, text = text, text.strip(" \t*#_").rstrip(".,;:").lstrip('"')
+        if text.endswith('"') and (before.startswith('"') or not text[:-1].rstrip()[-1:].isdigit()):  # not 5"
+            text = text[:-1]
         text = text[1:-1] if re.fullmatch("'[^']*'", text) else text
+        if _BUILDER.fullmatch(text):
+            return f"\\{{{text[1:-1]}\\}}"
         if text.startswith("{") and closing_brace(text, 1) == len(text) - 1:
             text = text[1:-1]
         if text == before:

@@ -17,11 +17,12 @@ acre: acres 英亩 = 1
 °: ° deg degs degrees 度 = 1
 rad: rad rads radians 弧度 = 1
 %: % percent pct 百分之 = 1
-$: $ dollars USD bucks 美元 = 1; cents 美分 = 1/100
+$: $ dollars USD bucks 美元 = 1; cents ¢ 美分 = 1/100
 €: € euros EUR 欧元 = 1
 £: £ GBP 英镑 = 1
 ¥: ¥ yuan RMB CNY 元 人民币 块 = 1; 角 = 1/10
 ₹: ₹ rupees Rs INR = 1
+₩: ₩ KRW = 1
 °C: °C °_C celsius degrees_celsius 摄氏度 = 1
 °F: °F °_F fahrenheit degrees_fahrenheit 华氏度 = 1
 N: N newtons 牛顿 牛 = 1; kN = 1000
@@ -29,11 +30,18 @@ J: J joules 焦耳 焦 = 1; kJ = 1000; cal calories = 4.184; kcal = 4184
 W: W watts 瓦特 瓦 = 1; kW kilowatts 千瓦 = 1000
 V: V volts 伏特 伏 = 1; kV = 1000
 A: A amps amperes 安培 安 = 1
-Ω: Ω \\Omega ohms 欧姆 = 1
+Ω: Ω ohms 欧姆 = 1
 Pa: Pa pascals 帕 = 1; kPa = 1000
-Hz: Hz hertz 赫兹 = 1; kHz = 1000
+Hz: Hz hertz 赫兹 = 1; kHz = 1000; MHz = 1000000; GHz = 1000000000
 mol: mol moles 摩尔 = 1
 K: K kelvin kelvins = 1
+eV: eV = 1
+KB: KB kB = 1
+MB: MB megabytes = 1
+GB: GB gigabytes = 1
+TB: TB terabytes = 1
+': ' = 1
+'': " '' = 1
 : units u 单位 = 1
 """
 SPEEDS = {"kmh": "km/h", "kph": "km/h", "mph": "mi/h", "fps": "ft/s"}
@@ -59,3 +67,15 @@ def _names() -> dict[str, tuple[str, Fraction]]:
 
 NAMES = _names()
 """Base, "" for one that says nothing, and how many of it, by spelling."""
+_PREFIXES = {"p": -12, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9}
+_WITH = "m g s L N J W V A Ω Pa Hz mol eV cal F C".split()
+_ASIDE = "MN GN MA GA ML GL MF GF MC GC pm".split()  # segments, a time: rather than units
+PREFIXED = {
+    prefix + unit: (base, factor * Fraction(10) ** power)
+    for unit in _WITH
+    for base, factor in [NAMES.get(unit, (unit, 1))]
+    for prefix, power in _PREFIXES.items()
+    if prefix + unit not in _ASIDE
+}
+"""The same of those with a prefix of the SI, ``u`` for micro; here case counts."""
+PREFIXED_PATTERN = rf"(?!{'|'.join(_ASIDE)})(?:\\mu\s*|[{''.join(_PREFIXES)}])(?:{'|'.join(_WITH)})"
