@@ -63,7 +63,7 @@ def check(config, dry_run: bool = False) -> list[str]:
             missing.append(f"{name}: {', '.join(absent)}")
         elif processor:
             limit, model_type = image_limit(config), model_type_of(models["student"])
-            by_rule = graded_by_rule(config)
+            by_rule = graded_by_rule(config) and (name == "data.val_files" or method.policy_gradient)
             rows = check_rows(files, name, processor, config.data, second_view, limit, model_type, by_rule)
             if name == "data.train_files":
                 check_steps(config, rows)

@@ -23,7 +23,7 @@ _MONEY = re.compile(r"([+-]?)\s*(?:[A-Z]{1,2}\s*(?=\$))?([$€£¥₹₩]|Rs\.?|
 _OTHER_WORDS = re.compile(
     r"(?:(?<=\s)((?:[a-zA-Z]{3,}\s){0,2}[a-zA-Z]{3,})|(?<=[\d})%π\s])([一-鿿]{1,4})|(?<=\d)(/[a-zA-Z]{4,}))$"
 )
-_QUOTIENT = re.compile(
+QUOTIENT = re.compile(
     r"(?<=[\d})π])(\s*)\\frac\{((?:[^{}]|\{[^{}]*\})+)\}\{((?:[^{}]|\{[^{}]*\})+)\}$"
 )  # 12 \frac{m}{s}
 _PER = re.compile(r"\s*(?:/|\bper|每)\s*$")
@@ -65,7 +65,7 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
     """
     if (match := _IN_BRACKETS.search(text)) and read_unit(match[1]):
         return split_unit(f"{text[: match.start()]} {match[1]}")
-    if (match := _QUOTIENT.search(text)) and all(read_unit(part.strip()) for part in match.groups()[1:]):
+    if (match := QUOTIENT.search(text)) and all(read_unit(part.strip()) for part in match.groups()[1:]):
         if match[1] or len(match[2] + match[3]) > 2:
             return split_unit(f"{text[: match.start()]} {match[2]}/{match[3]}")
     if match := _MONEY.match(text):
@@ -111,7 +111,10 @@ def added_up(text: str) -> tuple[str, Unit] | None:
 
 
 def _short(name: str) -> bool:
-    """Would it be a letter of a formula, or the segment MB, without a space before it?"""
+    """Would it be a letter of a formula, a product as nm, or the segment MB, without a space before it?"""
+    letters = re.match("/?([a-zA-Z]*)", name)[1]
+    if len(letters) == 2 and letters in PREFIXED and letters not in NAMES and letters.lower() not in _LOWER:
+        return True
     return bool(re.fullmatch("/?[a-zA-Z]|[A-Z]{2}", name))
 
 

@@ -15,7 +15,8 @@ _LETTER_AND_TEXT = re.compile(
     r"(?:([A-Z])\s*[.:)、]|\(([A-Z])\)\s*[.:、]?|([A-Z])\s+-(?=\s)|([A-Z])\s+(?=[\d\\-]|\([^(),;]*\)$))\s*(\S.*)$",
     re.DOTALL,
 )
-_ANOTHER = re.compile(r"(?<![a-zA-Z\\])\(?[A-Z]\s*[:.)]|(?<![\w\\])\([A-Z]$|[\d}/;,]\s*(?:[A-Z]\s+-\s|[A-Z]\s+\d)")
+_ANOTHER = re.compile(r"(?<![a-zA-Z\\])\(?[A-Z]\s*[:.)]|(?<![\w\\])\([A-Z]$")
+_NEXT = re.compile(r"[\d}/;,]\s+([A-Z])\s+(?:-\s|\d)")  # A 12 B 13; of D, 2R - 3 is a text
 _SEPARATOR = re.compile(r"\s*(?:,\s*and\b|[,;、&]|\band\b|和|与|及)\s*")
 
 
@@ -38,7 +39,10 @@ def choice_letters(answer: str) -> frozenset[str] | None:
 def choice_text(answer: str) -> str | None:
     """What stands behind the letter of ``A. 12``; None if there is no such letter."""
     match = _LETTER_AND_TEXT.match(answer)
-    return match[5] if match and not _ANOTHER.search(match[5]) else None
+    if not match or _ANOTHER.search(match[5]):
+        return None
+    letter = next(filter(None, match.groups()))
+    return None if chr(ord(letter) + 1) in _NEXT.findall(match[5]) else match[5]
 
 
 def glued_letters(answer: str) -> frozenset[str] | None:

@@ -4,7 +4,9 @@ import re
 
 _MARKS = {"overline": "-", "bar": "-", "overrightarrow": "→", "vec": "→", "widehat": "⌢", "∠": "∠", "△": "△"}
 _MARK = re.compile(r"(?<![\d.])\\(overline|bar|overrightarrow|vec|widehat)(?![a-zA-Z])|([∠△])")
-_BASE = re.compile(r"\(?\s*(?<![a-zA-Z\d_])(\d[\dA-F]*|[A-F]+\d[\dA-F]*)\s*\)?\s*_\s*\{?\s*(\d{1,2})\s*\}?(?!\d)")
+_BASE = re.compile(
+    r"\(?\s*(?<![a-zA-Z\d_^])(\d[\dA-F]*|[A-F]+\d[\dA-F]*)\s*\)?\s*_\s*\{?\s*\(?(\d{1,2})\)?\s*\}?(?!\d)"
+)
 _GLUED = re.compile(r"(?<![\d_^])\d+\s+\d(?!\d*\s*/)")
 _OPPOSITES = {"yes": "no", "true": "false", "是": "否", "正确": "错误"}
 _OPPOSITES |= {no: yes for yes, no in _OPPOSITES.items()}

@@ -18,10 +18,14 @@ _MARKER = re.compile(
 )
 _BETWEEN = re.compile(r"[\s$*_:：(\[\\]*")  # of a marker and the box that directly follows it
 _AROUND = " \t\r#*_`:："
+_SO = r"(?:therefore|thus|hence|(?-i:[Ss]o))"  # not the segment SO, nor SO_2
+_HENCE = r"(?:(?:因此|所以|故)(?=\s*(?:[,，:：选a-zA-Z\d\\$(（【]|答案))|∴)"  # not 故宫
 _LEAD = re.compile(
-    r"(?:(?:(?:therefore|thus|hence|so|then|simply|clearly|just)(?![a-z])|故|因此|所以|∴)[\s,，:：]*)+", re.IGNORECASE
+    rf"(?:(?:(?:{_SO}|then|simply|clearly|just)(?=\s*[,，:：]|\s+(?:[\d\\$(+-]|(?-i:[A-Z])(?![a-zA-Z])|[a-z]\s*=))|{_HENCE})"
+    r"[\s,，:：]*)+",
+    re.IGNORECASE,
 )
-_CONCLUSION = re.compile(r"[*_ \t]*(?:(?:therefore|thus|hence|so)(?![a-z])|∴|因此|所以|故)", re.IGNORECASE)
+_CONCLUSION = re.compile(rf"[*_ \t]*(?:{_SO}(?=[\s,，:：])|{_HENCE})", re.IGNORECASE)
 _REASON = re.compile(r"(?<![a-z])(?:because|since)(?![a-z])|因为|由于", re.IGNORECASE)
 _WEAK = (  # in this order, where no box and no marker is
     re.compile(r"<answer>((?:[^<]|<(?!/?answer>))+)</answer>", re.IGNORECASE),

@@ -8,7 +8,7 @@ from verl_vaopd.formulas.arithmetic import decimal, same
 from verl_vaopd.formulas.brackets import balanced, split
 from verl_vaopd.formulas.number_words import leading_number
 from verl_vaopd.formulas.points import SIGN
-from verl_vaopd.formulas.units import added_up, read_unit, split_multiplier, split_unit
+from verl_vaopd.formulas.units import QUOTIENT, added_up, read_unit, split_multiplier, split_unit
 from verl_vaopd.formulas.values import value
 from verl_vaopd.grading.shapes import (
     Expression,
@@ -39,7 +39,7 @@ _TRIGONOMETRY = re.compile(r"(?<![a-zA-Z])(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z]
 
 
 def readings(text: str) -> Iterator[Shape]:
-    """``1,000`` is one number, ``100,200`` one or two: every way to read the commas."""
+    r"""Every way to read it: ``1,000`` is one number, ``100,200`` one or two, ``3\frac{m}{s}`` a speed or a formula."""
     if max(sum(map(text.count, "([{")), text.count("≈")) > _DEEP:
         yield Expression(text)
         return
@@ -47,6 +47,8 @@ def readings(text: str) -> Iterator[Shape]:
     yield read(joined)
     if joined != text and not re.search(r",0\d", text):
         yield read(text)
+    if QUOTIENT.search(text) and not re.search("[=<>,]", text):
+        yield Expression(text)
 
 
 def read(text: str) -> Shape:

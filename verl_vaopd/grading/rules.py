@@ -16,11 +16,14 @@ from verl_vaopd.grading.text import key, plain
 Equal = Callable[[str, str], bool]
 """Are two plain texts (``text.py``), two formulas or two relations, the same?"""
 _YES_NO = ("yes", "no", "true", "false", "是", "否", "正确", "错误")
+_SIGNS = ("=", "≈", "~", "*", r"\approx", r"\sim")  # which is it: <, > or =?
 _UNORDERED = ("", "or", "{}")
 
 
 def judge(answer: str, truth: str, equal: Equal) -> bool:
     """Is ``answer`` right? Raises what ``equal`` raises, if it is asked."""
+    if (sign := answer.strip(" $")) in _SIGNS:
+        return sign == truth.strip(" $")
     answer, truth = plain(answer), plain(truth)
     if not key(answer) or not key(truth):
         return False
