@@ -254,7 +254,8 @@ def recipe(request, tmp_path_factory):
     settings = [f"trainer.total_training_steps={RECIPE_STEPS}"]
     settings += [f"trainer.v1.trainer_mode={request.param}"] * (request.param != "sync")
     result = run(*bare, "bash", "recipes/vaopd_tiny_cpu.sh", *settings)
-    return {"folder": Path(variables["RUN_DIR"]), "result": result, "left": stack_processes() - before}
+    left = stack_processes() - before
+    return {"folder": Path(variables["RUN_DIR"]), "result": result, "left": left, "mode": request.param}
 
 
 SHOWN = [
@@ -304,7 +305,9 @@ def test_recipe_distils_a_student_that_reads(recipe):
     steps = [record for record in records(recipe["folder"]) if "loss" in record]
     assert [step["step"] for step in steps] == list(range(1, RECIPE_STEPS + 1))
     assert steps[-1]["loss"] < steps[0]["loss"]
-    assert all(record["drift/mean"] < 1e-5 for record in steps)
+    drifts = [record["drift/mean"] for record in steps if "drift/mean" in record]
+    assert drifts and max(drifts) < 1e-5  # with partial rollouts not every step has tokens of the current weights alone
+    assert len(drifts) == len(steps) or recipe["mode"] != "sync"
     assert (recipe["folder"] / "curves.png").stat().st_size > 10_000
     assert "held-out accuracy" in recipe["result"].stdout
 
