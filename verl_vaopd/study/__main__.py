@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from verl_vaopd.platform.child import die_with_parent
 from verl_vaopd.runlog.study_log import DONE
@@ -16,6 +17,9 @@ from verl_vaopd.runlog.time_left import duration
 from verl_vaopd.study.arms import ARMS, OWN, Run
 from verl_vaopd.study.options import check_done, check_models, read_options
 from verl_vaopd.study.rates import at_its_own_rate, mark, trials
+
+if TYPE_CHECKING:
+    from verl_vaopd.study.run import Study
 
 
 def wanted(options) -> list[Run]:
@@ -89,7 +93,7 @@ def do(runs: list[Run], options) -> int:
 class Work:
     """Runs, one after the other, with what is left. study: does them; output: where their folders are."""
 
-    study: "Study"  # noqa: F821  imported after the environment is set
+    study: "Study"
     output: Path
     started: float = field(default_factory=time.monotonic)
     here: int = 0

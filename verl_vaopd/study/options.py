@@ -101,7 +101,8 @@ def check_done(runs: list[Run], options) -> None:
                     f"{done[name]}, choose another --output (the recipe's STUDY_DIR), or remove it"
                 )
         # Nor which models they are of.
-        if "models" in done and (options.models / WEIGHTS[0]).exists() and done["models"] != digest(options.models):
+        here = all((options.models / name).exists() for name in WEIGHTS)
+        if here and "models" in done and done["models"] != digest(options.models):
             raise ValueError(
                 f"{folder} was done with other models than those of {options.models}, made by another version or on "
                 "another processor: choose another --output (the recipe's STUDY_DIR), or remove it"

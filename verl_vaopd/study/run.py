@@ -75,15 +75,15 @@ class Study:
                     break
                 patches, original, degraded, asked = training.batch(run.prompts)
                 answers = sampler.answers(prompt, patches, run.rollouts, most, generator)
-                labels = [labels_of(asked[place // run.rollouts]) for place in range(len(answers))]
+                labels = [labels_of(row) for row in asked]
                 rows = [
                     (
-                        f"{n // run.rollouts}",
+                        f"{place // run.rollouts}",
                         torch.cat([prompt, answer]),
                         len(answer),
-                        misread_tokens(answer, labels[n]),
+                        misread_tokens(answer, labels[place // run.rollouts]),
                     )
-                    for n, answer in enumerate(answers)
+                    for place, answer in enumerate(answers)
                 ]
                 texts = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
                 rewards = [accuracy([text], [asked[place // run.rollouts]]) for place, text in enumerate(texts)]
